@@ -1,0 +1,101 @@
+"""Data sets of the benchmarks, and the hiding of labels.
+
+scikit-learn's own sets are always there. The others are .npz files in a folder named by
+``--data`` or the environment variable ``SSVAE_DATA``: MNIST and Fashion-MNIST as
+``X_train, y_train, X_test, y_test`` (make them with ``sklearn.datasets.fetch_openml`` from
+"mnist_784" and "Fashion-MNIST"), UCI-HAR in the same form (UCI archive, data set 240),
+ADBench's "Classical" sets and the sets of Chapelle, Schoelkopf and Zien's
+"Semi-Supervised Learning" as ``X, y``.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.model_selection import train_test_split
+
+BUNDLED = {"digits": load_digits, "breast_cancer": load_breast_cancer, "wine": load_wine}
+
+# Labels that each development set keeps, about five to ten a class where there are many.
+N_LABELED = {
+    "digits": 50,
+    "breast_cancer": 20,
+    "wine": 15,
+    "sslbook/g241c": 100,
+    "sslbook/Digit1": 50,
+    "sslbook/BCI": 100,
+    "mnist": 100,
+    "fashion_mnist": 100,
+    "uci_har": 60,
+}
+
+
+def add_data_argument(parser):
+    """Add ``--data`` to a script's arguments."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("SSVAE_DATA"),
+        help="folder of the .npz files (default: $SSVAE_DATA)",
+    )
+
+
+def data_file(folder, name):
+    """Return the path of a data set, or say where to get it."""
+    path = Path(folder or ".") / f"{name}.npz"
+    if not path.exists():
+        raise SystemExit(
+            f"{path} is missing. Name the folder of the data sets with --data or "
+            f"SSVAE_DATA; {Path(__file__).name} says where each comes from."
+        )
+    return path
+
+
+def load_split(name, folder, n_rows, seed):
+    """Load a data set as X_train, X_test, y_train, y_test, of at most n_rows each."""
+    if name in BUNDLED:
+        X, y = BUNDLED[name](return_X_y=True)
+        return train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
+    arrays = np.load(data_file(folder, name))
+    if "X" in arrays:
+        X, y = arrays["X"], np.unique(arrays["y"], return_inverse=True)[1]
+        return train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
+    rng = np.random.RandomState(seed)
+    parts = []
+    for part in ("train", "test"):
+        X, y = arrays[f"X_{part}"], arrays[f"y_{part}"]
+        rows = rng.permutation(len(X))[:n_rows]
+        X = X[rows].reshape(len(rows), -1)
+        parts.append((X / np.float32(255) if X.dtype == np.uint8 else X, y[rows]))
+    (X_train, y_train), (X_test, y_test) = parts
+    return X_train, X_test, y_train, y_test
+
+
+def hide_labels(y, n_labeled, seed, marker=-1):
+    """Keep n_labeled labels, the same share of every class, and mark the rest."""
+    y = y.astype(int)
+    y_partly = np.full_like(y, marker)
+    if n_labeled >= len(y):
+        return y
+    keep, _ = train_test_split(
+        np.arange(len(y)), train_size=n_labeled, stratify=y, random_state=seed
+    )
+    y_partly[keep] = y[keep]
+    return y_partly
+
+
+def parse_value(text):
+    """Read a parameter's value from the command line."""
+    try:
+        return eval(text, {"__builtins__": {}}, {"inf": np.inf})
+    except (NameError, SyntaxError):
+        return text
+
+
+def argument_parser(doc):
+    """Make a parser that shows the script's own docstring."""
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )

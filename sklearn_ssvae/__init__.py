@@ -1,0 +1,8 @@
+"""Semi-supervised variational autoencoders with scikit-learn's interface."""
+
+from ._anomaly import SSVAEAnomalyDetector
+from ._classifier import SSVAEClassifier
+
+__version__ = "0.1.0"
+
+__all__ = ["SSVAEAnomalyDetector", "SSVAEClassifier"]

@@ -1,0 +1,123 @@
+"""Batches that mix labeled and unlabeled rows, fetched whole."""
+
+import math
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+
+class Rows(Dataset):
+    """Some rows of an array with their label codes.
+
+    The array may be a memory map: nothing is read or cast before a batch is fetched.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Any floating dtype.
+    codes : ndarray of int32 of shape (n_rows,)
+        Class of each row of the set, -1 where it has no label.
+    index : ndarray of int of shape (n_rows,), default=None
+        The rows of `X` that make the set; by default all.
+    """
+
+    def __init__(self, X, codes, index=None):
+        self.X = X
+        self.codes = codes
+        self.index = index
+
+    def __len__(self):
+        return len(self.codes)
+
+    def __getitem__(self, rows):
+        at = rows if self.index is None else self.index[rows]
+        return self.X[at], self.codes[rows]
+
+    def subset(self, rows):
+        """Return the set of some of these rows."""
+        index = rows if self.index is None else self.index[rows]
+        return Rows(self.X, self.codes[rows], index)
+
+    def fetch(self, rows):
+        """Return a batch as tensors: x in the array's own dtype, codes as int64."""
+        x, codes = self[rows]
+        return torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(codes).long()
+
+
+def _shuffled_passes(pool, generator):
+    """Yield the whole pool again and again, each time in a new order."""
+    while True:
+        yield pool[torch.randperm(len(pool), generator=generator).numpy()]
+
+
+def _take(passes, rest, n):
+    """Take n rows from repeated passes; return them and what is left of the last pass."""
+    while len(rest) < n:
+        rest = np.concatenate([rest, next(passes)])
+    return rest[:n], rest[n:]
+
+
+class BalancedBatches:
+    """Index batches with a fixed share of labeled rows; one iteration is one epoch.
+
+    An epoch passes the larger of the two pools once, relative to its share of a batch;
+    the smaller one is shuffled and repeated as often as needed. With a single pool the
+    batches are plain shuffled ones. The sizes of an epoch's batches differ by one row at
+    most, and none exceeds `batch_size`.
+
+    Parameters
+    ----------
+    codes : ndarray of int of shape (n_rows,)
+        Class of each row, -1 where it has no label.
+    batch_size : int
+        Rows in a batch, labeled and unlabeled together.
+    labeled_fraction : float
+        Share of labeled rows in a batch, in (0, 1).
+    generator : torch.Generator
+        Source of the shuffles.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> codes = np.array([0, 1] + [-1] * 6)
+    >>> batches = BalancedBatches(codes, 4, 0.5, torch.Generator().manual_seed(0))
+    >>> [(codes[rows] >= 0).sum().item() for rows in batches]
+    [2, 2, 2]
+    """
+
+    def __init__(self, codes, batch_size, labeled_fraction, generator):
+        labeled = codes >= 0
+        self.pools = [
+            np.flatnonzero(pool).astype(np.int32 if len(codes) < 2**31 else np.int64)
+            for pool in (labeled, ~labeled)
+            if pool.any()
+        ]
+        if len(self.pools) == 1:
+            self.shares = [batch_size]
+        else:
+            n_labeled = min(max(round(batch_size * labeled_fraction), 1), batch_size - 1)
+            self.shares = [max(n_labeled, 1), max(batch_size - n_labeled, 1)]
+        self.generator = generator
+
+    def __len__(self):
+        return max(
+            math.ceil(len(pool) / share) for pool, share in zip(self.pools, self.shares)
+        )
+
+    def __iter__(self):
+        n_batches = len(self)
+        streams = []
+        for pool, share in zip(self.pools, self.shares):
+            # The pool that sets the length is passed exactly once.
+            exact = math.ceil(len(pool) / share) == n_batches
+            total = len(pool) if exact else n_batches * share
+            streams.append([_shuffled_passes(pool, self.generator), pool[:0], total])
+        for batch in range(n_batches):
+            parts = []
+            for stream in streams:
+                passes, rest, total = stream
+                n = total * (batch + 1) // n_batches - total * batch // n_batches
+                rows, stream[1] = _take(passes, rest, n)
+                parts.append(rows)
+            yield parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,294 @@
+"""The semi-supervised classifier."""
+
+import math
+from numbers import Real
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
+
+from ._base import BaseSSVAE
+from ._labels import check_labels, encode_labels, is_unlabeled, labeled_values
+
+
+class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
+    """CLASSIFIER_DOC"""
+
+    _parameter_constraints: dict = {
+        **BaseSSVAE._parameter_constraints,
+        "alpha": [Interval(Real, 0, np.inf, closed="right")],
+    }
+
+    def __init__(
+        self,
+        *,
+        network="dense",
+        hidden_layer_sizes=(128, 128),
+        latent_dim=8,
+        input_shape=None,
+        likelihood="auto",
+        alpha=1.0,
+        beta=1.0,
+        labeled_fraction=0.5,
+        max_epochs=100,
+        batch_size="auto",
+        learning_rate=1e-3,
+        optimizer="adam",
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        warm_start=False,
+        unlabeled=-1,
+        device="auto",
+        callbacks=None,
+        net_params=None,
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            network=network,
+            hidden_layer_sizes=hidden_layer_sizes,
+            latent_dim=latent_dim,
+            input_shape=input_shape,
+            likelihood=likelihood,
+            alpha=alpha,
+            beta=beta,
+            labeled_fraction=labeled_fraction,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            optimizer=optimizer,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            warm_start=warm_start,
+            unlabeled=unlabeled,
+            device=device,
+            callbacks=callbacks,
+            net_params=net_params,
+            random_state=random_state,
+            verbose=verbose,
+        )
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, init_model=None):
+        """Fit the model to labeled and unlabeled rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            All rows, labeled and unlabeled. Tables in their own units; images and series
+            in their own shape or flat.
+        y : array-like of shape (n_samples,)
+            The label of each row, `unlabeled` where there is none.
+        init_model : fitted SSVAEClassifier or SSVAEAnomalyDetector, default=None
+            Start from the weights of this model, which stays as it is. Its network,
+            scaling and likelihood carry over; classes that it does not know start with a
+            fresh pi head that the decoder does not yet read.
+
+        Returns
+        -------
+        self : SSVAEClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If no row or only one class is labeled, if X has missing or infinite values,
+            if a parameter is out of its range, or if the training diverges.
+        """
+        start = self._start_of_fit(init_model)
+        X, row_shape, y = self._validate(X, y, reset=start is not self)
+        known = self.classes_ if start is self else None
+        codes, classes = self._encode(y, known, grow=True)
+        if not (codes >= 0).any():
+            raise ValueError(
+                f"y has no labeled row: all {len(y)} values are the unlabeled marker "
+                f"{self.unlabeled!r}. Label at least one row of each class, or use "
+                "SSVAEAnomalyDetector, which needs no labels."
+            )
+        self._check_n_classes(classes)
+        return self._fit(X, row_shape, codes, classes, start)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None):
+        """Train one epoch on a chunk of rows, going on from the present weights.
+
+        The scaling of the columns and the likelihood are learned from the first chunk,
+        which therefore should be typical of the rest.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of the chunk.
+        y : array-like of shape (n_samples,)
+            Their labels, `unlabeled` where there is none. A chunk may have none at all.
+        classes : array-like of shape (n_classes,), default=None
+            All classes of all chunks. Needed at the first call, optional afterwards.
+
+        Returns
+        -------
+        self : SSVAEClassifier
+            The estimator, one epoch further.
+
+        Raises
+        ------
+        ValueError
+            If `classes` is missing at the first call or differs from it later, or if y
+            holds a label that is not among them.
+        """
+        start = self if self.__sklearn_is_fitted__() else None
+        if start is None and classes is None:
+            raise ValueError(
+                "classes must be passed on the first call to partial_fit: name all "
+                "classes that any chunk may hold."
+            )
+        if classes is not None:
+            classes = np.unique(classes)
+            if start is self and not np.array_equal(classes, self.classes_):
+                raise ValueError(
+                    f"classes={classes!r} is not the same as on last call to "
+                    f"partial_fit, which was {self.classes_!r}."
+                )
+            self._check_n_classes(classes)
+        else:
+            classes = self.classes_
+        X, row_shape, y = self._validate(X, y, reset=start is None)
+        codes, classes = self._encode(y, classes)
+        return self._fit(X, row_shape, codes, classes, start, epochs=1)
+
+    def _fit(self, X, row_shape, codes, classes, start, epochs=None):
+        """Train; encoder and pi head alone learn from the labeled rows alone."""
+        rows = np.flatnonzero(codes >= 0) if math.isinf(self.alpha) else None
+        self._train(
+            X, row_shape, codes, classes, rows=rows, start=start, epochs=epochs
+        )
+        add = epochs is not None and start is self
+        self._count_labels(codes, classes, len(classes), add)
+        return self
+
+    def _validate(self, X, y, reset):
+        if y is None:
+            validate_data(self, X, y)  # raises scikit-learn's message
+        X, row_shape = self._validate_X(X, reset, min_samples=2 if reset else 1)
+        y = check_labels(y)
+        check_consistent_length(X, y)
+        return X, row_shape, y
+
+    def _encode(self, y, known=None, grow=False):
+        """Turn labels into codes for the known classes, or for those and the new ones."""
+        if known is not None and grow:
+            _, new = encode_labels(y, self.unlabeled)
+            known = np.union1d(known, new) if len(new) else known
+        return encode_labels(y, self.unlabeled, known)
+
+    def _check_n_classes(self, classes):
+        if len(classes) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs labels of at least 2 classes, but y has only "
+                f"one class, {classes.tolist()[0]!r}. Label rows of another class, or use "
+                "SSVAEAnomalyDetector to tell this class from everything else."
+            )
+
+    def predict_proba(self, X):
+        """Class probabilities pi(x).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units of `fit`.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            In [0, 1], each row sums to 1; columns in the order of `classes_`.
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def predict_log_proba(self, X):
+        """Logarithm of the class probabilities pi(x).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units of `fit`.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+            At most 0; columns in the order of `classes_`.
+        """
+        X = self._validate_fitted(X)
+        return self._apply(
+            lambda module, x: torch.log_softmax(
+                module.encode(module.standardize(x))[0], dim=1
+            ),
+            X,
+            len(self.classes_),
+        )
+
+    def predict(self, X):
+        """Predict the most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units of `fit`.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Predicted classes; never the unlabeled marker.
+        """
+        codes = self.predict_log_proba(X).argmax(axis=1)
+        return self.classes_[codes]
+
+    def score(self, X, y, sample_weight=None):
+        """Accuracy on the labeled rows.
+
+        Unlabeled rows of y are left out, so that a plain ``GridSearchCV`` or
+        ``cross_val_score`` over partly labeled data reports the accuracy and not the
+        share of rows without a label.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units of `fit`.
+        y : array-like of shape (n_samples,)
+            True labels, `unlabeled` where there is none.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        score : float
+            In [0, 1]: the higher, the better.
+
+        Raises
+        ------
+        ValueError
+            If no row has a label.
+        """
+        check_is_fitted(self)
+        predicted = self.predict(X)
+        y = check_labels(y)
+        check_consistent_length(predicted, y, sample_weight)
+        mask = is_unlabeled(y, self.unlabeled)
+        if mask.all():
+            raise ValueError(
+                f"y has no labeled row to score on: all {len(y)} values are the unlabeled "
+                f"marker {self.unlabeled!r}. Split with SemiSupervisedKFold, which puts "
+                "labeled rows into every fold."
+            )
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight)[~mask]
+        return accuracy_score(
+            labeled_values(y, mask), predicted[~mask], sample_weight=sample_weight
+        )

@@ -1,0 +1,153 @@
+"""The unlabeled marker; labels to integer codes and back."""
+
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+UNLABELED_CODE = -1
+
+
+def _is_missing(value):
+    """Whether one value is None, NaN, NaT or pandas' NA."""
+    if value is None or type(value).__name__ == "NAType":
+        return True
+    return isinstance(value, (float, np.generic)) and bool(value != value)
+
+
+def is_unlabeled(y, unlabeled=-1):
+    """Find the unlabeled rows.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Labels of any dtype.
+    unlabeled : object, default=-1
+        The marker of an unlabeled row. The missing values None, NaN and pandas' NA
+        stand for one another. In an array of strings the marker is compared as a
+        string, since ``np.array(["a", -1])`` holds ``"-1"``.
+
+    Returns
+    -------
+    mask : ndarray of bool of shape (n_samples,)
+        True where the row has no label.
+    """
+    if _is_missing(unlabeled):
+        if y.dtype.kind in "fc":
+            return np.isnan(y)
+        if y.dtype.kind != "O":
+            return np.zeros(len(y), dtype=bool)
+        return np.fromiter(map(_is_missing, y), dtype=bool, count=len(y))
+    if y.dtype.kind == "U":
+        return y == str(unlabeled)
+    if y.dtype.kind == "O":
+        same = (
+            not _is_missing(value)
+            and isinstance(value, str) == isinstance(unlabeled, str)
+            and value == unlabeled
+            for value in y
+        )
+        return np.fromiter(same, dtype=bool, count=len(y))
+    if isinstance(unlabeled, str):
+        return np.zeros(len(y), dtype=bool)
+    return y == unlabeled
+
+
+def check_labels(y):
+    """Bring labels to a one-dimensional array without touching their values.
+
+    A column vector is flattened with a ``DataConversionWarning``, as in scikit-learn.
+    """
+    return column_or_1d(y, warn=True)
+
+
+def labeled_values(y, mask):
+    """Return the labels of the rows that have one, with the dtype they would have alone.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Labels; an object array where integers or strings stand beside the marker.
+    mask : ndarray of bool of shape (n_samples,)
+        True where the row has no label, see `is_unlabeled`.
+
+    Returns
+    -------
+    values : ndarray of shape (n_labeled,)
+        Labels of a plain dtype.
+
+    Raises
+    ------
+    ValueError
+        If the labels mix strings with numbers, or hold missing values that are not the
+        marker, or are continuous.
+    """
+    values = y[~mask]
+    if values.dtype.kind == "O":
+        if any(map(_is_missing, values)):
+            raise ValueError(
+                "y holds missing values (None or NaN), but they are not the marker of "
+                "unlabeled rows. Pass unlabeled=None if they mean 'no label', or fill "
+                "them with the marker in use."
+            )
+        kinds = {isinstance(value, str) for value in values}
+        if len(kinds) > 1:
+            raise ValueError(
+                "The labels in y mix strings with numbers, so they have no common order. "
+                "Make all of them strings or all of them numbers."
+            )
+        values = np.array(values.tolist())
+    check_classification_targets(values)
+    return values
+
+
+def encode_labels(y, unlabeled=-1, classes=None):
+    """Turn labels into integer codes.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Labels, with `unlabeled` where there is none.
+    unlabeled : object, default=-1
+        The marker of an unlabeled row.
+    classes : ndarray of shape (n_classes,), default=None
+        The known classes, in the order of their codes. By default the distinct labels in
+        `y`, sorted.
+
+    Returns
+    -------
+    codes : ndarray of int32 of shape (n_samples,)
+        Index into `classes`, -1 for an unlabeled row.
+    classes : ndarray of shape (n_classes,)
+        The classes.
+
+    Raises
+    ------
+    ValueError
+        If `y` holds a label that is not in `classes`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ssvae._labels import encode_labels
+    >>> codes, classes = encode_labels(np.array(["b", -1, "a"], dtype=object))
+    >>> codes, classes
+    (array([ 1, -1,  0], dtype=int32), array(['a', 'b'], dtype='<U1'))
+    """
+    mask = is_unlabeled(y, unlabeled)
+    codes = np.full(len(y), UNLABELED_CODE, dtype=np.int32)
+    if mask.all():
+        return codes, np.empty(0, dtype=int) if classes is None else classes
+    values = labeled_values(y, mask)
+    if classes is None:
+        classes, codes[~mask] = np.unique(values, return_inverse=True)
+        return codes, classes
+    unknown = np.setdiff1d(values, classes)
+    if len(unknown):
+        raise ValueError(
+            f"y holds labels that are not among the known classes: {unknown[:5]!r} is not "
+            f"in {classes!r}. Name every class in `classes` at the first call of "
+            "partial_fit, or start again with fit."
+        )
+    order = np.argsort(classes, kind="stable")
+    codes[~mask] = order[np.searchsorted(classes, values, sorter=order)]
+    return codes, classes

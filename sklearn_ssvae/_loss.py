@@ -1,0 +1,101 @@
+"""The objective: its terms, and their weighted sum."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def masked_cross_entropy(logits, codes):
+    """Mean cross-entropy over the labeled rows.
+
+    .. math:: -\\frac{1}{\\#labeled} \\sum_{i\\ labeled} \\log \\pi_{i, y_i}
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_classes)
+        Unnormalised log-probabilities of pi.
+    codes : Tensor of int64 of shape (n,)
+        Class of each row, -1 where it has no label.
+
+    Returns
+    -------
+    cross_entropy : Tensor of shape ()
+        In nats; 0 if no row has a label.
+    """
+    total = F.cross_entropy(logits, codes, ignore_index=-1, reduction="sum")
+    return total / (codes >= 0).sum().clamp(min=1)
+
+
+class SSVAELoss(nn.Module):
+    """The loss of Berkhahn et al. (2019), arXiv:1908.03015, to be minimised.
+
+    .. math::
+
+        L = -\\frac{ELBO}{n_{features}} + \\alpha CE, \\qquad
+        ELBO = E[\\log p(x | \\pi, z)] - \\beta KL(q(z|x) || p(z))
+
+    The ELBO is averaged over the rows, CE over the labeled rows. Dividing by the number
+    of features makes one `alpha` mean the same on 30 and on 784 columns; ``beta=1`` is
+    the true ELBO.
+
+    Parameters
+    ----------
+    alpha : float
+        Weight of the cross-entropy. 0 drops it, ``inf`` leaves nothing else.
+    beta : float
+        Weight of the KL divergence.
+    n_density_classes : int or None
+        Rows with a code of at least this are known anomalies: they take part in the
+        cross-entropy alone. By default there are none.
+    """
+
+    def __init__(self, alpha, beta, n_density_classes=None):
+        super().__init__()
+        self.alpha = alpha
+        self.beta = beta
+        self.n_density_classes = n_density_classes
+
+    def _density_mean(self, values, codes):
+        """Mean over the rows that the density is fitted to."""
+        if self.n_density_classes is None:
+            return values.mean()
+        weights = (codes < self.n_density_classes).to(values.dtype)
+        return (weights * values).sum() / weights.sum().clamp(min=1)
+
+    def terms(self, logits, log_prob, kl, codes):
+        """Compute the terms of the loss, each averaged over the batch.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n, n_classes) or None
+            The pi head's output, None without one.
+        log_prob : Tensor of shape (n, n_features) or None
+            Log-probability of each feature, None without a decoder.
+        kl : Tensor of shape (n,) or None
+            KL divergence of each row, None without a decoder.
+        codes : Tensor of int64 of shape (n,)
+            Class of each row, -1 where it has no label.
+
+        Returns
+        -------
+        terms : dict of Tensor of shape ()
+            ``log_prob`` and ``kl_divergence`` in nats a row, ``cross_entropy`` in nats a
+            labeled row, and their sum ``loss``. Terms that the model lacks are left out.
+        """
+        terms, loss = {}, 0.0
+        if log_prob is not None:
+            terms["log_prob"] = self._density_mean(log_prob.sum(dim=1), codes)
+            terms["kl_divergence"] = self._density_mean(kl, codes)
+            elbo = terms["log_prob"] - self.beta * terms["kl_divergence"]
+            loss = -elbo / log_prob.shape[1]
+        if logits is not None:
+            terms["cross_entropy"] = masked_cross_entropy(logits, codes)
+            weight = 1.0 if math.isinf(self.alpha) else self.alpha
+            loss = loss + weight * terms["cross_entropy"]
+        return {"loss": torch.as_tensor(loss), **terms}
+
+    def forward(self, logits, log_prob, kl, codes):
+        """Return the loss alone."""
+        return self.terms(logits, log_prob, kl, codes)["loss"]

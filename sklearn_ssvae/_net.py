@@ -1,0 +1,308 @@
+"""The skorch net: balanced batches, the loss by terms, and a state made of arrays."""
+
+import contextlib
+import copy
+import math
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from skorch.dataset import get_len
+from tqdm.auto import tqdm
+
+from ._batching import BalancedBatches
+from ._loss import SSVAELoss
+
+# Widest product of two layers that one thread multiplies at least as fast as several.
+SMALL_LAYER = 256 * 1024
+
+DIVERGED = (
+    "The training has diverged: lower learning_rate (a tenth is a good try), transform "
+    "heavy-tailed columns (logarithm or QuantileTransformer), or clip gradients with "
+    "callbacks=[skorch.callbacks.GradientNormClipping(1.0)]. The estimator is as it was "
+    "before this call."
+)
+
+OPTIMIZERS = {
+    "adam": (torch.optim.Adam, {}),
+    "adamw": (torch.optim.AdamW, {}),
+    # The paper's: "RMSprop without decay and a momentum parameter of 0.9" is Keras' rho.
+    "rmsprop": (torch.optim.RMSprop, {"alpha": 0.9}),
+}
+
+
+def optimizer_params(optimizer, device):
+    """Turn the optimizer's name or class into skorch's parameters."""
+    optimizer_class, options = OPTIMIZERS.get(optimizer, (optimizer, {}))
+    params = {f"optimizer__{name}": value for name, value in options.items()}
+    if optimizer_class in (torch.optim.Adam, torch.optim.AdamW):
+        params["optimizer__fused"] = torch.device(device).type in ("cpu", "cuda")
+    return {"optimizer": optimizer_class, **params}
+
+
+@contextlib.contextmanager
+def thread_limit(module):
+    """Hold torch to one thread while a small network works.
+
+    Several threads wait for one another longer than they compute there; on contended
+    cores a training step was measured 14 to 80 times slower.
+    """
+    n_threads = torch.get_num_threads()
+    largest = max(parameter.numel() for parameter in module.parameters())
+    if n_threads == 1 or largest > SMALL_LAYER:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+class StopTraining(Exception):
+    """A callback asked to end the training."""
+
+
+def _raised_by_callback(error):
+    """Whether a callback raised the error itself, which is how skorch's stop a training."""
+    traceback = error.__traceback__
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return isinstance(traceback.tb_frame.f_locals.get("self"), Callback)
+
+
+class ProgressBar(Callback):
+    """A bar over the epochs that shows the terms of the loss."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Open the bar."""
+        self.bar_ = tqdm(total=net.max_epochs, unit="epoch")
+
+    def on_epoch_end(self, net, **kwargs):
+        """Show the last epoch's terms."""
+        self.bar_.set_postfix(
+            {
+                name: f"{value:.4g}"
+                for name, value in net.epoch_terms[-1].items()
+                if not name.startswith("valid_") or name == "valid_loss"
+            },
+            refresh=False,
+        )
+        self.bar_.update()
+
+    def on_train_end(self, net, **kwargs):
+        """Close the bar."""
+        self.bar_.close()
+
+
+class _Batches:
+    """The batches of an epoch, as tensors on the net's device."""
+
+    def __init__(self, dataset, index_batches, device):
+        self.dataset = dataset
+        self.index_batches = index_batches
+        self.device = device
+
+    def __iter__(self):
+        for rows in self.index_batches:
+            x, codes = self.dataset.fetch(rows)
+            if self.device.type == "mps":
+                x = x.float()
+            yield x.to(self.device), codes.to(self.device)
+
+
+class SSVAENet(NeuralNet):
+    """A skorch net that trains an `SSVAE` on `Rows`.
+
+    Parameters
+    ----------
+    module : SSVAE
+        The model, trained in place.
+    generator : torch.Generator
+        Source of shuffles and noise, on the CPU whatever the device.
+    labeled_fraction : float
+        Share of labeled rows in a batch.
+    **kwargs
+        Parameters of `skorch.NeuralNet`.
+    """
+
+    def __init__(self, module, generator, labeled_fraction=0.5, **kwargs):
+        kwargs = {"criterion": SSVAELoss, "train_split": None, **kwargs}
+        super().__init__(module, **kwargs)
+        self.generator = generator
+        self.labeled_fraction = labeled_fraction
+        self.epoch_terms = []
+        self._cache = {}
+
+    @property
+    def _default_callbacks(self):
+        return [("progress_bar", ProgressBar())] if self.verbose else []
+
+    def initialize_module(self):
+        """Keep the module that was handed over."""
+        self.module_ = self.module
+        if torch.device(self.device).type == "mps":
+            # No float64 there; the buffers are the only ones.
+            self.module_.float()
+        return self
+
+    def get_iterator(self, dataset, training=False):
+        """Batch a `Rows` data set: balanced for training, in order otherwise."""
+        if training:
+            batches = BalancedBatches(
+                dataset.codes, self.batch_size, self.labeled_fraction, self.generator
+            )
+        else:
+            n_batches = math.ceil(len(dataset) / self.batch_size)
+            batches = np.array_split(np.arange(len(dataset)), n_batches)
+        return _Batches(dataset, batches, torch.device(self.device))
+
+    def notify(self, method_name, **kwargs):
+        """Call the callbacks; a KeyboardInterrupt of their own ends the training."""
+        try:
+            super().notify(method_name, **kwargs)
+        except KeyboardInterrupt as error:
+            if _raised_by_callback(error):
+                raise StopTraining from None
+            raise
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train on; unlike skorch's, let Ctrl-C through.
+
+        Inside a grid search a swallowed KeyboardInterrupt would score a half-trained model.
+        """
+        self._cache.clear()
+        self.notify("on_train_begin", X=X, y=y)
+        try:
+            self.fit_loop(X, y, **fit_params)
+        except StopTraining:
+            pass
+        self.notify("on_train_end", X=X, y=y)
+        self._check_weights()
+        return self
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run one epoch and record the mean of every term of the loss.
+
+        skorch keeps a record of each batch for ever; here it lasts until the epoch ends.
+        """
+        if iterator is None:
+            return
+        self._set_training(training)
+        sums, n_rows = {}, 0
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            size = get_len(batch[0])
+            for name, value in step["terms"].items():
+                sums[name] = sums.get(name, 0.0) + size * value
+            n_rows += size
+            self.history.record_batch(f"{prefix}_loss", step["terms"]["loss"])
+            self.history.record_batch(f"{prefix}_batch_size", size)
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        means = {name: total / n_rows for name, total in sums.items()}
+        for name, value in means.items():
+            self.history.record(f"{prefix}_{name}", value)
+        self.history[-1]["batches"].clear()
+        if training:
+            self.epoch_terms.append(means)
+        else:
+            self.epoch_terms[-1].update(
+                {f"{prefix}_{name}": value for name, value in means.items()}
+            )
+
+    def _terms(self, batch, generator):
+        x, codes = batch
+        outputs = self.module_(x, generator)
+        terms = self.criterion_.terms(*outputs, codes)
+        values = torch.stack([value.detach() for value in terms.values()]).tolist()
+        return outputs, terms["loss"], dict(zip(terms, values))
+
+    def train_step_single(self, batch, **fit_params):
+        """Compute the loss and its gradients; stop at a loss that is not finite."""
+        outputs, loss, terms = self._terms(batch, self.generator)
+        if not math.isfinite(terms["loss"]):
+            raise ValueError(
+                f"The loss is {terms['loss']} in epoch {len(self.history)}, batch "
+                f"{len(self.history[-1]['batches'])}. {DIVERGED}"
+            )
+        loss.backward()
+        return {"loss": loss, "y_pred": outputs, "terms": terms}
+
+    def validation_step(self, batch, **fit_params):
+        """Compute the loss at the posterior mean."""
+        with torch.no_grad():
+            outputs, loss, terms = self._terms(batch, None)
+        return {"loss": loss, "y_pred": outputs, "terms": terms}
+
+    def _check_weights(self):
+        """Raise if the last step left weights that are not finite."""
+        for name, parameter in self.module_.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise ValueError(
+                    f"The weights {name} are not finite at the end of epoch "
+                    f"{len(self.history)}. {DIVERGED}"
+                )
+
+    @property
+    def inference_module(self):
+        """The model in float64, so that a row's result depends on no other row.
+
+        In float32 the results of one row alone and of the same row in a batch differ by
+        more than the 1e-7 that scikit-learn allows. Kept until the next training.
+        """
+        if "module" not in self._cache:
+            module = copy.deepcopy(self.module_)
+            if torch.device(self.device).type == "mps":
+                module = module.cpu()
+            self._cache["module"] = module.double().eval().requires_grad_(False)
+        return self._cache["module"]
+
+    def state_arrays(self):
+        """Return all that training and inference need, as nested dicts of arrays."""
+        return _to_arrays(
+            {
+                "weights": self.module_.state_dict(),
+                "optimizer": self.optimizer_state(),
+                "generator": self.generator.get_state(),
+            }
+        )
+
+    def load_state_arrays(self, state):
+        """Take over what `state_arrays` returned."""
+        self._cache.clear()
+        self.module_.load_state_dict(_to_tensors(state["weights"]))
+        self.load_optimizer_state(_to_tensors(state["optimizer"]))
+        self.generator.set_state(_to_tensors(state["generator"]))
+
+    def optimizer_state(self):
+        """Return the optimizer's running averages by parameter, and whose they are."""
+        return {
+            "name": type(self.optimizer_).__name__,
+            "state": self.optimizer_.state_dict()["state"],
+        }
+
+    def load_optimizer_state(self, saved):
+        """Continue with running averages, unless they are another optimizer's."""
+        if saved["name"] == type(self.optimizer_).__name__:
+            groups = self.optimizer_.state_dict()["param_groups"]
+            self.optimizer_.load_state_dict(
+                {"state": saved["state"], "param_groups": groups}
+            )
+
+    def drop_optimizer_state(self):
+        """Forget the running averages, two thirds of a trained net."""
+        self.optimizer_.state.clear()
+
+
+def _to_arrays(value):
+    if isinstance(value, dict):
+        return {key: _to_arrays(item) for key, item in value.items()}
+    return value.cpu().numpy().copy() if torch.is_tensor(value) else value
+
+
+def _to_tensors(value):
+    if isinstance(value, dict):
+        return {key: _to_tensors(item) for key, item in value.items()}
+    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value

@@ -1,0 +1,106 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import distributions
+
+from sklearn_ssvae._loss import SSVAELoss, masked_cross_entropy
+from sklearn_ssvae._priors import StandardNormal
+
+
+@pytest.fixture
+def outputs():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 3, generator=generator)
+    log_prob = -torch.rand(6, 4, generator=generator)
+    kl = torch.rand(6, generator=generator)
+    codes = torch.tensor([0, -1, 2, -1, 1, 2])
+    return logits, log_prob, kl, codes
+
+
+def test_kl_divergence_is_that_of_torch_distributions():
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(5, 3, generator=generator)
+    log_var = torch.randn(5, 3, generator=generator)
+    q = distributions.Normal(mean, torch.exp(0.5 * log_var))
+    expected = distributions.kl_divergence(q, distributions.Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(StandardNormal().kl_divergence(mean, log_var), expected)
+
+
+def test_kl_divergence_of_the_prior_itself_is_zero():
+    zeros = torch.zeros(4, 2)
+    assert StandardNormal().kl_divergence(zeros, zeros).tolist() == [0.0] * 4
+
+
+def test_prior_draws_are_standard_normal():
+    z = StandardNormal().sample(20000, 2, torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(z.mean(0), 0, atol=0.03)
+    np.testing.assert_allclose(np.cov(z.T.numpy()), np.eye(2), atol=0.03)
+
+
+def test_cross_entropy_is_a_mean_over_labeled_rows_alone(outputs):
+    logits, _, _, codes = outputs
+    expected = np.mean(
+        [
+            -torch.log_softmax(row, 0)[code].item()
+            for row, code in zip(logits, codes.tolist())
+            if code >= 0
+        ]
+    )
+    assert masked_cross_entropy(logits, codes).item() == pytest.approx(expected)
+
+
+def test_cross_entropy_without_labels_is_zero_with_zero_gradient():
+    logits = torch.randn(4, 3, requires_grad=True)
+    loss = masked_cross_entropy(logits, torch.full((4,), -1))
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1, 1), (3, 0.25), (0.5, 4), (1, 0)])
+def test_the_loss_is_the_formula_row_by_row(outputs, alpha, beta):
+    logits, log_prob, kl, codes = outputs
+    elbo = np.mean(
+        [p.sum().item() - beta * d.item() for p, d in zip(log_prob, kl)]
+    )
+    expected = -elbo / 4 + alpha * masked_cross_entropy(logits, codes).item()
+    terms = SSVAELoss(alpha, beta).terms(logits, log_prob, kl, codes)
+    assert terms["loss"].item() == pytest.approx(expected)
+    assert terms["log_prob"].item() == pytest.approx(log_prob.sum(1).mean().item())
+    assert terms["kl_divergence"].item() == pytest.approx(kl.mean().item())
+    assert SSVAELoss(alpha, beta)(logits, log_prob, kl, codes) == terms["loss"]
+
+
+def test_known_anomalies_stay_out_of_the_density(outputs):
+    logits, log_prob, kl, codes = outputs
+    terms = SSVAELoss(1, 1, n_density_classes=2).terms(logits, log_prob, kl, codes)
+    normal = codes < 2
+    expected = log_prob[normal].sum(1).mean().item()
+    assert terms["log_prob"].item() == pytest.approx(expected)
+    assert terms["cross_entropy"] == masked_cross_entropy(logits, codes)
+
+
+def test_a_batch_of_anomalies_alone_has_a_finite_loss(outputs):
+    logits, log_prob, kl, _ = outputs
+    codes = torch.full((6,), 2)
+    terms = SSVAELoss(1, 1, n_density_classes=2).terms(logits, log_prob, kl, codes)
+    assert terms["log_prob"].item() == 0
+    assert torch.isfinite(terms["loss"])
+
+
+def test_without_a_decoder_the_loss_is_the_cross_entropy(outputs):
+    logits, _, _, codes = outputs
+    terms = SSVAELoss(math.inf, 1).terms(logits, None, None, codes)
+    assert set(terms) == {"loss", "cross_entropy"}
+    assert terms["loss"] == terms["cross_entropy"]
+
+
+def test_without_a_pi_head_the_loss_is_the_elbo(outputs):
+    _, log_prob, kl, codes = outputs
+    terms = SSVAELoss(0, 1).terms(None, log_prob, kl, codes)
+    assert set(terms) == {"loss", "log_prob", "kl_divergence"}
+    assert terms["loss"].item() == pytest.approx(
+        -(terms["log_prob"] - terms["kl_divergence"]).item() / 4
+    )
