@@ -29,7 +29,7 @@ from ._module import SSVAE
 from ._net import OPTIMIZERS, SSVAENet, optimizer_params, thread_limit
 from ._networks import NETWORKS
 
-# Elements that one pass over a block of rows may hold in its widest layer.
+# Elements of the data that one block of a pass over them holds.
 BLOCK_ELEMENTS = 2**20
 
 # "auto" takes the Bernoulli likelihood where at least this share of values is 0 or 1.
@@ -39,9 +39,9 @@ BERNOULLI_SHARE = 0.1
 _INIT_LOCK = threading.Lock()
 
 
-def _blocks(X, width):
-    """Slices of rows that bound the memory of a pass."""
-    return gen_batches(len(X), max(16, BLOCK_ELEMENTS // width))
+def _blocks(X):
+    """Slices of rows that bound the memory of a pass over the data."""
+    return gen_batches(len(X), max(BLOCK_ELEMENTS // X.shape[1], 1))
 
 
 def _data_statistics(X, likelihood):
@@ -63,7 +63,7 @@ def _data_statistics(X, likelihood):
     """
     scaler = StandardScaler()
     inside, n_extreme = True, 0
-    for rows in _blocks(X, X.shape[1]):
+    for rows in _blocks(X):
         block = X[rows]
         scaler.partial_fit(block)
         inside = inside and _inside_unit_interval(block)
@@ -442,9 +442,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             Epochs to train; by default `max_epochs`.
         """
         rng = self._random_state()
-        device = resolve_device(self.device)
-        if start is self:
-            device = self.net_.device
+        device = self.net_.device if start is self else resolve_device(self.device)
         n_decoder_classes = len(classes) if n_normal is None else n_normal
         module, architecture = self._start_module(
             X, row_shape, classes, n_decoder_classes, start, rng
@@ -487,7 +485,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         counts = np.bincount(codes[codes >= 0], minlength=len(classes))
         if add:
             before = dict(zip(self.classes_.tolist(), self.class_count_))
-            counts += [before.get(label, 0) for label in classes.tolist()]
+            counts += np.array([before.get(c, 0) for c in classes.tolist()], dtype=int)
         self.classes_ = classes
         self.class_count_ = counts
         in_density = counts[:n_density]
@@ -543,7 +541,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Raise if X has values that the likelihood gives no probability."""
         if (likelihood or self.likelihood_) != "bernoulli":
             return
-        for rows in _blocks(X, X.shape[1]):
+        for rows in _blocks(X):
             if not _inside_unit_interval(X[rows]):
                 raise ValueError(BERNOULLI_RANGE.format(where=where))
 
@@ -567,12 +565,17 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         module = self.net_.inference_module
         device = next(module.parameters()).device
-        width = max(module.n_features, *self._architecture["hidden_layer_sizes"])
+        n_weights = sum(parameter.numel() for parameter in module.parameters())
+        # All blocks have one size, the last is filled up: the sums of a matrix product
+        # run in an order that depends on its number of rows.
+        n_block = 16 * int(np.clip(2**18 // n_weights, 4, 64))
+        x = np.zeros((n_block, rows.shape[1]))
         out = np.empty((len(rows), n_out))
         with thread_limit(module), torch.inference_mode():
-            for block in _blocks(rows, width):
-                x = torch.from_numpy(np.array(rows[block], dtype=np.float64)).to(device)
-                out[block] = function(module, x).cpu().numpy()
+            for block in gen_batches(len(rows), n_block):
+                n = block.stop - block.start
+                x[:n] = rows[block]
+                out[block] = function(module, torch.from_numpy(x).to(device))[:n].cpu()
         return out
 
     def _in_row_shape(self, X):
@@ -582,7 +585,6 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _n_features_out(self):
         return self._architecture["latent_dim"]
 
-    @available_if(_has_decoder)
     def transform(self, X):
         """Embed rows: the mean of q(z|x).
 
@@ -789,3 +791,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+# Here, because scikit-learn's wrapper for set_output would hide the condition.
+BaseSSVAE.transform = available_if(_has_decoder)(BaseSSVAE.transform)

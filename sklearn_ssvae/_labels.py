@@ -82,13 +82,13 @@ def labeled_values(y, mask):
         marker, or are continuous.
     """
     values = y[~mask]
+    if is_unlabeled(values, None).any():
+        raise ValueError(
+            "y holds missing values (None or NaN), but they are not the marker of "
+            "unlabeled rows. Pass unlabeled=None if they mean 'no label', or fill them "
+            "with the marker in use."
+        )
     if values.dtype.kind == "O":
-        if any(map(_is_missing, values)):
-            raise ValueError(
-                "y holds missing values (None or NaN), but they are not the marker of "
-                "unlabeled rows. Pass unlabeled=None if they mean 'no label', or fill "
-                "them with the marker in use."
-            )
         kinds = {isinstance(value, str) for value in values}
         if len(kinds) > 1:
             raise ValueError(

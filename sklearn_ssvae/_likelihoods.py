@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 # A standard deviation of a hundredth of the column's own. Without a floor a column that
 # is constant, or copied exactly, would have a density without bound.
-MIN_LOG_VAR = 2 * math.log(1e-2)
+MIN_VARIANCE = 1e-4
 
 
-def _bounded_log_var(raw):
-    """Map any real number to a log-variance above `MIN_LOG_VAR`, and nearly itself there."""
-    return MIN_LOG_VAR + F.softplus(raw - MIN_LOG_VAR)
+def _log_variance(raw):
+    """Logarithm of ``MIN_VARIANCE + exp(raw)``."""
+    return torch.logaddexp(raw, raw.new_tensor(math.log(MIN_VARIANCE)))
 
 
 def _gaussian_log_prob(x, mean, log_var):
@@ -68,7 +68,7 @@ class Gaussian(nn.Module):
         self.raw_log_var = nn.Parameter(torch.zeros(n_features))
 
     def _log_var(self, params):
-        return _bounded_log_var(self.raw_log_var)
+        return _log_variance(self.raw_log_var)
 
     def log_prob(self, params, x):
         """Log-density of each feature, in nats."""
@@ -101,7 +101,7 @@ class HeteroscedasticGaussian(nn.Module):
 
     def log_prob(self, params, x):
         """Log-density of each feature, in nats."""
-        return _gaussian_log_prob(x, params[:, 0], _bounded_log_var(params[:, 1]))
+        return _gaussian_log_prob(x, params[:, 0], _log_variance(params[:, 1]))
 
     def mean(self, params):
         """Expected value of each feature."""
@@ -110,7 +110,7 @@ class HeteroscedasticGaussian(nn.Module):
     def sample(self, params, generator=None):
         """Draw each feature."""
         noise = torch.randn(params[:, 0].shape, generator=generator, dtype=params.dtype)
-        return params[:, 0] + torch.exp(0.5 * _bounded_log_var(params[:, 1])) * noise
+        return params[:, 0] + torch.exp(0.5 * _log_variance(params[:, 1])) * noise
 
 
 LIKELIHOODS = {

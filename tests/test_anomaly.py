@@ -1,0 +1,257 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
+
+from sklearn_ssvae import SSVAEClassifier
+
+
+@pytest.fixture(scope="module")
+def line():
+    """Rows along a line in four columns; anomalies have the columns of other rows."""
+    rng = np.random.RandomState(0)
+    X = rng.uniform(-1, 1, 600)[:, None] * [1.0, -2.0, 3.0, 0.5]
+    X += 0.1 * rng.normal(size=X.shape)
+    odd = np.column_stack([rng.permutation(column)[:50] for column in X.T])
+    return X[:400], X[400:], odd
+
+
+def _auc(det, normal, odd):
+    scores = det.score_samples(np.vstack([normal, odd]))
+    return roc_auc_score(np.r_[np.ones(len(normal)), np.zeros(len(odd))], scores)
+
+
+def test_rows_that_break_the_correlation_are_abnormal(line, make_detector):
+    """Each of their columns alone is ordinary."""
+    train, normal, odd = line
+    det = make_detector(latent_dim=1, max_epochs=100).fit(train)
+    assert _auc(det, normal, odd) > 0.9
+
+
+def test_the_staircase_of_scores(blobs, make_detector):
+    X, *_ = blobs
+    det = make_detector().fit(X)
+    scores = det.score_samples(X)
+    assert scores.dtype == np.float64
+    assert np.array_equal(det.decision_function(X), scores - det.offset_)
+    assert np.array_equal(det.predict(X), np.where(scores < det.offset_, -1, 1))
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "heteroscedastic_gaussian"])
+def test_feature_scores_sum_to_the_score(likelihood, blobs, make_detector):
+    X, *_ = blobs
+    det = make_detector(likelihood=likelihood).fit(X)
+    features = det.score_features(X)
+    assert features.shape == X.shape
+    np.testing.assert_allclose(features.sum(1), det.score_samples(X))
+
+
+def test_feature_scores_of_images_are_images(make_detector):
+    images = load_digits().images / 16
+    det = make_detector(max_epochs=1).fit(images)
+    features = det.score_features(images[:3])
+    assert features.shape == (3, 8, 8)
+    np.testing.assert_allclose(features.sum((1, 2)), det.score_samples(images[:3]))
+
+
+def test_the_feature_that_was_changed_has_the_lowest_score(blobs, make_detector):
+    X, *_ = blobs
+    det = make_detector(max_epochs=30).fit(X)
+    changed = X[:50].copy()
+    changed[:, 3] += 20 * X[:, 3].std()
+    assert (det.score_features(changed).argmin(axis=1) == 3).mean() > 0.9
+
+
+def test_scores_are_log_densities_of_the_decoded_normal(blobs, make_detector):
+    """Compared with scipy on the reconstruction and the learned spread."""
+    from scipy.stats import norm
+
+    X, *_ = blobs
+    det = make_detector(max_epochs=20).fit(X)
+    module = det.net_.inference_module
+    variance = 1e-4 + np.exp(module.likelihood.raw_log_var.numpy())
+    spread = np.sqrt(variance) * X.std(axis=0)
+    expected = norm(det.reconstruct(X), spread).logpdf(X)
+    np.testing.assert_allclose(det.score_features(X), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("contamination", [0.01, 0.1, 0.5])
+def test_contamination_is_the_share_of_flagged_training_rows(
+    contamination, blobs, make_detector
+):
+    X, *_ = blobs
+    verdicts = make_detector(contamination=contamination).fit_predict(X)
+    assert (verdicts == -1).sum() == round(contamination * len(X))
+
+
+def test_automatic_contamination_is_the_fence_of_a_box_plot(blobs, make_detector):
+    X, *_ = blobs
+    det = make_detector().fit(X)
+    low, high = np.quantile(det.score_samples(X), [0.25, 0.75])
+    assert det.offset_ == pytest.approx(low - 1.5 * (high - low))
+
+
+def test_automatic_contamination_finds_planted_rows(blobs, make_detector):
+    X, *_ = blobs
+    planted = X[:15] + 30 * X.std(axis=0) * np.sign(np.random.RandomState(0).normal(size=(15, 5)))
+    verdicts = make_detector(max_epochs=50).fit(X).predict(np.vstack([X, planted]))
+    assert (verdicts[-15:] == -1).all()
+    assert (verdicts[:300] == -1).mean() < 0.05
+
+
+def test_fit_predict_uses_the_kinds(blobs, make_detector):
+    X, _, y = blobs
+    det = make_detector()
+    with_kinds = det.fit_predict(X, y)
+    assert det.classes_.tolist() == [0, 1, 2]
+    assert np.array_equal(with_kinds, det.predict(X))
+    assert "cross_entropy" in det.history_
+
+
+def test_without_kinds_there_is_no_pi_head(blobs, make_detector):
+    X, _, y = blobs
+    det = make_detector()
+    for unlabeled in (None, np.full(300, -1), np.where(y == 0, 0, -1)):
+        det.fit(X, unlabeled)
+        assert set(det.history_) == {"loss", "log_prob", "kl_divergence"}
+        assert det.sample(2)[1] is None
+
+
+def test_alpha_zero_is_the_model_without_a_pi_head(blobs, make_detector):
+    X, _, y = blobs
+    ignored = make_detector(alpha=0).fit(X, y)
+    plain = make_detector().fit(X)
+    assert np.array_equal(ignored.score_samples(X), plain.score_samples(X))
+
+
+def test_samples_by_kind(blobs, make_detector):
+    X, y_true, y = blobs
+    det = make_detector(max_epochs=100).fit(X, y)
+    for kind in range(3):
+        drawn, kinds = det.sample(200, y=kind, random_state=0)
+        assert (kinds == kind).all()
+        distance = [
+            (((drawn.mean(0) - X[y_true == k].mean(0)) / X.std(0)) ** 2).sum()
+            for k in range(3)
+        ]
+        assert np.argmin(distance) == kind
+
+
+@pytest.fixture
+def frauds(blobs):
+    """The blobs with a fourth cluster of known and unknown anomalies."""
+    X, _, y = blobs
+    rng = np.random.RandomState(1)
+    odd = X.mean(0) + X.std(0) * (np.r_[0, 0, 2.5, 0, 0] + 0.3 * rng.normal(size=(60, 5)))
+    labels = np.array(["a", "b", "c", "?"], dtype=object)[y]
+    known = np.r_[np.full(30, "fraud"), np.full(30, "?")].astype(object)
+    return np.vstack([X, odd]), np.r_[labels, known]
+
+
+def test_declared_anomalies_score_lower_than_as_unlabeled_rows(frauds, make_detector):
+    X, y = frauds
+    params = {"unlabeled": "?", "max_epochs": 80}
+    hidden = make_detector(**params).fit(X, np.where(y == "fraud", "?", y))
+    declared = make_detector(**params, anomaly_labels=["fraud"]).fit(X, y)
+    assert declared.classes_.tolist() == ["a", "b", "c", "fraud"]
+    normal, new_frauds = X[:300], X[330:]
+    assert _auc(declared, normal, new_frauds) > _auc(hidden, normal, new_frauds)
+
+
+def test_declared_anomalies_without_kinds_stay_out_of_the_density(frauds, make_detector):
+    X, y = frauds
+    y = np.where(y == "fraud", y, "?")
+    params = {"unlabeled": "?", "max_epochs": 20}
+    declared = make_detector(**params, anomaly_labels="fraud").fit(X, y)
+    left_out = make_detector(**params).fit(X[y != "fraud"])
+    assert declared.history_["loss"].shape == left_out.history_["loss"].shape
+    assert declared.classes_.tolist() == ["fraud"]
+    np.testing.assert_allclose(
+        declared.score_samples(X).mean(), left_out.score_samples(X).mean(), rtol=0.2
+    )
+
+
+def test_verdicts_can_be_declared(blobs, make_detector):
+    X, *_ = blobs
+    y = np.where(np.arange(300) < 20, -1, 1)
+    det = make_detector(unlabeled=None, anomaly_labels=[-1]).fit(X, y)
+    assert det.classes_.tolist() == [1, -1]
+
+
+def test_the_decoder_does_not_know_anomalies(frauds, make_detector):
+    X, y = frauds
+    det = make_detector(unlabeled="?", anomaly_labels=["fraud"]).fit(X, y)
+    assert set(det.sample(100)[1]) == {"a", "b", "c"}
+    with pytest.raises(ValueError, match="the decoder does not know: it knows"):
+        det.sample(1, y="fraud")
+
+
+def test_one_label_for_each_row_or_one_for_all(blobs, make_detector):
+    X, _, y = blobs
+    det = make_detector().fit(X, y)
+    assert det.sample(2, y=[0, 1])[1].tolist() == [0, 1]
+    with pytest.raises(ValueError, match="y has 3 labels for 2 rows"):
+        det.sample(2, y=[0, 1, 2])
+    with pytest.raises(ValueError, match="n_samples must be at least 1"):
+        det.sample(0)
+    with pytest.raises(ValueError, match="Z has 3 columns"):
+        det.inverse_transform(np.zeros((1, 3)))
+
+
+def test_bernoulli_scores_refuse_rows_that_it_cannot_draw(make_detector):
+    X = (np.random.RandomState(0).uniform(size=(100, 4)) > 0.5).astype(float)
+    det = make_detector().fit(X)
+    assert det.likelihood_ == "bernoulli"
+    assert (det.score_samples(X) <= 0).all()
+    for method in (det.score_samples, det.score_features, det.predict):
+        with pytest.raises(ValueError, match=r"outside \[0, 1\]"):
+            method(X + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("X", "likelihood"),
+    [
+        (np.array([[0, 1.0], [1, 0]] * 10), "bernoulli"),
+        (load_digits().data / 16, "bernoulli"),
+        (load_digits().data, "gaussian"),
+        (np.random.RandomState(0).uniform(size=(50, 3)), "gaussian"),
+        (np.random.RandomState(0).normal(size=(50, 3)), "gaussian"),
+    ],
+)
+def test_the_likelihood_is_chosen_from_the_data(X, likelihood, make_detector):
+    assert make_detector(max_epochs=1).fit(X).likelihood_ == likelihood
+
+
+def test_partial_fit_on_chunks_learns_the_density(line, make_detector):
+    train, normal, odd = line
+    det = make_detector(latent_dim=1, batch_size=32)
+    for _ in range(60):
+        for chunk in np.array_split(train, 4):
+            det.partial_fit(chunk)
+    assert _auc(det, normal, odd) > 0.9
+
+
+def test_kinds_that_arrive_later_join_by_partial_fit_or_warm_start(blobs, make_detector):
+    X, _, y = blobs
+    det = make_detector(warm_start=True).fit(X)
+    before = det.reconstruct(X)
+    det.set_params(learning_rate=1e-30, max_epochs=1).fit(X, y)
+    np.testing.assert_allclose(det.reconstruct(X), before)
+    assert det.n_iter_ == 6
+    assert np.isnan(det.history_["cross_entropy"][:5]).all()
+    chunked = make_detector().partial_fit(X).partial_fit(X, np.where(y == 2, -1, y))
+    assert chunked.partial_fit(X, y).classes_.tolist() == [0, 1, 2]
+
+
+def test_a_detector_starts_from_a_classifier(blobs, make_classifier, make_detector):
+    X, _, y = blobs
+    clf = make_classifier().fit(X, y)
+    det = make_detector(max_epochs=1, learning_rate=1e-30).fit(X, y, init_model=clf)
+    np.testing.assert_allclose(det.score_samples(X), clf.score_samples(X))
+
+
+def test_the_classifier_has_the_same_score(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier().fit(X, y)
+    assert isinstance(clf, SSVAEClassifier)
+    assert clf.score_samples(X).shape == (300,)

@@ -1,0 +1,388 @@
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+
+from sklearn_ssvae import SSVAEAnomalyDetector, SSVAEClassifier
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Half of the digits, 50 of them labeled, and the other half to test on."""
+    X, y = load_digits(return_X_y=True)
+    X_train, X_test, y_train, y_test = train_test_split(
+        X, y, test_size=0.5, stratify=y, random_state=0
+    )
+    rows = np.arange(len(X_train))
+    labeled, _ = train_test_split(rows, train_size=50, stratify=y_train, random_state=0)
+    y_partly = np.full(len(X_train), -1)
+    y_partly[labeled] = y_train[labeled]
+    return X_train, X_test, y_partly, y_test
+
+
+@pytest.fixture(scope="module")
+def fitted_digits(digits):
+    X_train, _, y_partly, _ = digits
+    return SSVAEClassifier(random_state=0).fit(X_train, y_partly)
+
+
+def test_fifty_labels_of_digits_beat_the_supervised_model(digits, fitted_digits):
+    X_train, X_test, y_partly, y_test = digits
+    labeled = y_partly >= 0
+    supervised = LogisticRegression(max_iter=5000)
+    supervised.fit(X_train[labeled] / 16, y_partly[labeled])
+    assert fitted_digits.score(X_test, y_test) > supervised.score(X_test / 16, y_test)
+
+
+def test_probabilities_are_probabilities(digits, fitted_digits):
+    _, X_test, _, _ = digits
+    proba = fitted_digits.predict_proba(X_test)
+    assert proba.shape == (len(X_test), 10)
+    assert proba.min() >= 0
+    np.testing.assert_allclose(proba.sum(1), 1)
+    np.testing.assert_allclose(np.exp(fitted_digits.predict_log_proba(X_test)), proba)
+    assert np.array_equal(proba.argmax(1), fitted_digits.predict(X_test))
+
+
+def test_probabilities_far_from_the_data_are_finite(digits, fitted_digits):
+    _, X_test, _, _ = digits
+    proba = fitted_digits.predict_proba(1e6 * X_test)
+    assert np.isfinite(proba).all()
+    np.testing.assert_allclose(proba.sum(1), 1)
+    assert np.isfinite(fitted_digits.score_samples(1e6 * X_test)).all()
+
+
+def test_samples_of_a_class_are_taken_for_it(fitted_digits):
+    X, y = fitted_digits.sample(200, y=np.tile(np.arange(10), 20), random_state=0)
+    assert X.shape == (200, 64)
+    assert (fitted_digits.predict(X) == y).mean() > 0.5
+
+
+def test_samples_look_like_the_data_in_mean_and_spread(digits, fitted_digits):
+    X_train, *_ = digits
+    X, y = fitted_digits.sample(2000, random_state=0)
+    np.testing.assert_allclose(X.mean(0), X_train.mean(0), atol=2)
+    assert X.std(0).sum() == pytest.approx(X_train.std(0).sum(), rel=0.15)
+    np.testing.assert_allclose(np.bincount(y) / 2000, fitted_digits.class_prior_, atol=0.05)
+
+
+def test_reconstruction_is_closer_than_the_mean(digits, fitted_digits):
+    X_train, X_test, _, _ = digits
+    error = ((fitted_digits.reconstruct(X_test) - X_test) ** 2).mean()
+    assert error < 0.6 * ((X_train.mean(0) - X_test) ** 2).mean()
+
+
+def test_inverse_transform_decodes_by_class_or_on_average(fitted_digits):
+    Z = np.random.RandomState(0).normal(size=(5, fitted_digits.latent_dim))
+    by_class = np.stack([fitted_digits.inverse_transform(Z, y=label) for label in range(10)])
+    average = np.tensordot(fitted_digits.class_prior_, by_class, axes=1)
+    np.testing.assert_allclose(fitted_digits.inverse_transform(Z), average)
+
+
+def test_decoding_the_embedding_with_the_predicted_class_is_near_the_reconstruction(
+    digits, fitted_digits
+):
+    _, X_test, _, _ = digits
+    sure = X_test[fitted_digits.predict_proba(X_test).max(1) > 1 - 1e-3]
+    assert len(sure) > 10
+    decoded = fitted_digits.inverse_transform(
+        fitted_digits.transform(sure), y=fitted_digits.predict(sure)
+    )
+    np.testing.assert_allclose(decoded, fitted_digits.reconstruct(sure), atol=0.2)
+
+
+def test_the_unit_of_the_columns_changes_no_class(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(max_epochs=20)
+    plain = clone(clf).fit(X, y)
+    scaled = clone(clf).fit(1e6 * X, y)
+    assert np.array_equal(plain.predict(X), scaled.predict(1e6 * X))
+    np.testing.assert_allclose(plain.predict_proba(X), scaled.predict_proba(1e6 * X), atol=1e-4)
+
+
+def test_the_unit_shifts_the_log_density_by_its_logarithm(blobs, make_classifier):
+    X, _, y = blobs
+    plain = make_classifier().fit(X, y)
+    scaled = make_classifier().fit(8 * X, y)
+    np.testing.assert_allclose(
+        scaled.score_samples(8 * X), plain.score_samples(X) - 5 * np.log(8), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "marker"),
+    [
+        (np.array(["ant", "bee", "cat", -1], dtype=object), -1),
+        (np.array(["ant", "bee", "cat", None], dtype=object), None),
+        (np.array(["ant", "bee", "cat", "?"]), "?"),
+        (np.array([10.0, 20.0, 30.0, np.nan]), np.nan),
+        (np.array([10, 20, 30, 99]), 99),
+        (np.array([-1, 7, 8, 0]), 0),
+    ],
+)
+def test_labels_come_back_as_they_were(names, marker, blobs, make_classifier):
+    X, _, y = blobs
+    codes = make_classifier().fit(X, y)
+    named = make_classifier(unlabeled=marker).fit(X, names[y])
+    assert named.classes_.tolist() == names[:3].tolist()
+    assert named.predict(X).tolist() == names[:3][codes.predict(X)].tolist()
+    assert named.score(X, names[y]) == codes.score(X, y)
+
+
+@pytest.mark.parametrize("n_labeled", [3, 30, 300])
+def test_every_share_of_labels_fits(n_labeled, blobs, make_classifier):
+    X, y, _ = blobs
+    order = np.argsort(y, kind="stable").reshape(3, 100).T.ravel()
+    y_partly = np.full(300, -1)
+    y_partly[order[:n_labeled]] = y[order[:n_labeled]]
+    clf = make_classifier(max_epochs=60).fit(X, y_partly)
+    assert clf.score(X, y) > 0.8
+
+
+def test_score_skips_unlabeled_rows_and_takes_weights(blobs, make_classifier):
+    X, y_true, y = blobs
+    clf = make_classifier().fit(X, y)
+    labeled = y >= 0
+    assert clf.score(X, y) == (clf.predict(X) == y)[labeled].mean()
+    weight = np.arange(300.0)
+    expected = np.average((clf.predict(X) == y)[labeled], weights=weight[labeled])
+    assert clf.score(X, y, weight) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="no labeled row to score on"):
+        clf.score(X, np.full(300, -1))
+
+
+@pytest.mark.parametrize("container", [pd.DataFrame, pl.DataFrame])
+def test_data_frames_go_in_and_come_out(container, blobs, make_classifier):
+    X, _, y = blobs
+    columns = [f"column {i}" for i in range(5)]
+    frame = container(dict(zip(columns, X.T)))
+    clf = make_classifier().fit(frame, y)
+    assert clf.feature_names_in_.tolist() == columns
+    library = "pandas" if container is pd.DataFrame else "polars"
+    Z = clf.set_output(transform=library).transform(frame)
+    assert isinstance(Z, container)
+    assert list(Z.columns) == ["ssvaeclassifier0", "ssvaeclassifier1"]
+    # Columns are summed in another order than in an array.
+    plain = make_classifier().fit(X, y).transform(X)
+    np.testing.assert_allclose(Z, plain, rtol=1e-3, atol=1e-4)
+
+
+def test_images_keep_their_shape(make_classifier):
+    digits = load_digits(n_class=3)
+    y = np.where(np.arange(len(digits.target)) < 60, digits.target, -1)
+    clf = make_classifier().fit(digits.images, y)
+    assert clf.reconstruct(digits.images[:4]).shape == (4, 8, 8)
+    assert clf.sample(3, random_state=0)[0].shape == (3, 8, 8)
+    assert clf.inverse_transform(np.zeros((2, 2))).shape == (2, 8, 8)
+    flat = make_classifier(input_shape=(8, 8)).fit(digits.data, y)
+    assert np.array_equal(flat.predict(digits.data), clf.predict(digits.images))
+    with pytest.raises(ValueError, match="rows of shape"):
+        clf.predict(digits.images[:, :, :4])
+
+
+@pytest.mark.parametrize("column", [np.zeros(300), np.full(300, 1e9), np.full(300, 1e-9)])
+def test_a_constant_column_changes_nothing_but_itself(column, blobs, make_classifier):
+    X, y_true, y = blobs
+    clf = make_classifier(max_epochs=40).fit(np.column_stack([X, column]), y)
+    assert clf.score(np.column_stack([X, column]), y_true) > 0.8
+    assert np.isfinite(clf.score_samples(np.column_stack([X, column]))).all()
+
+
+def test_a_single_column_is_enough(blobs, make_classifier):
+    _, y_true, y = blobs
+    X = 10.0 * y_true[:, None] + np.random.RandomState(0).normal(size=(300, 1))
+    clf = make_classifier(max_epochs=40).fit(X, y)
+    assert clf.score(X, y_true) > 0.95
+    assert clf.transform(X).shape == (300, 2)
+
+
+def test_a_batch_larger_than_the_data(blobs, make_classifier):
+    X, y_true, y = blobs
+    clf = make_classifier(batch_size=10_000, max_epochs=150, learning_rate=0.01).fit(X, y)
+    assert clf.score(X, y_true) > 0.8
+
+
+def test_two_rows_are_the_least(make_classifier):
+    X = np.array([[0.0, 1.0], [1.0, 0.0]])
+    assert make_classifier().fit(X, [0, 1]).predict(X).shape == (2,)
+
+
+def test_the_sibling_without_a_decoder_learns_from_labeled_rows_alone(
+    blobs, make_classifier
+):
+    X, y_true, y = blobs
+    labeled = y >= 0
+    es = make_classifier(alpha=np.inf, max_epochs=100).fit(X, y)
+    assert set(es.history_) == {"loss", "cross_entropy"}
+    other_unlabeled = X.copy()
+    other_unlabeled[~labeled] = X[~labeled][::-1]
+    again = make_classifier(alpha=np.inf, max_epochs=100).fit(other_unlabeled, y)
+    np.testing.assert_allclose(es.predict_proba(X), again.predict_proba(X), atol=1e-4)
+    for method in ("transform", "reconstruct", "sample", "score_samples"):
+        assert not hasattr(es, method)
+    with pytest.raises(AttributeError, match="has no attribute 'sample'"):
+        es.sample()
+
+
+@pytest.mark.parametrize("alpha", [0.01, 100.0])
+def test_alpha_weighs_the_cross_entropy(alpha, blobs, make_classifier):
+    X, _, y = blobs
+    low = make_classifier(alpha=0.01, max_epochs=30).fit(X, y).history_["cross_entropy"][-1]
+    high = make_classifier(alpha=100, max_epochs=30).fit(X, y).history_["cross_entropy"][-1]
+    assert high < low
+
+
+def test_beta_weighs_the_kl_divergence(blobs, make_classifier):
+    X, _, y = blobs
+    ends = [
+        make_classifier(beta=beta, max_epochs=30).fit(X, y).history_["kl_divergence"][-1]
+        for beta in (0.01, 1.0, 10.0)
+    ]
+    assert ends[0] > ends[1] > ends[2]
+
+
+# partial_fit, warm_start and models that start from others
+
+
+def test_partial_fit_on_chunks_learns_the_classes(blobs, make_classifier):
+    X, y_true, y = blobs
+    order = np.random.RandomState(0).permutation(300)
+    clf = make_classifier()
+    for _ in range(40):
+        for chunk in np.array_split(order, 3):
+            clf.partial_fit(X[chunk], y[chunk], classes=[0, 1, 2])
+    assert clf.n_iter_ == 120
+    assert clf.history_["loss"].shape == (120,)
+    assert clf.score(X, y_true) > 0.8
+    assert clf.class_count_.tolist() == [400, 400, 400]
+
+
+def test_partial_fit_is_one_epoch_from_the_present_weights(blobs, make_classifier):
+    X, _, y = blobs
+    one = make_classifier(max_epochs=1).fit(X, y)
+    first = make_classifier(max_epochs=7).partial_fit(X, y, classes=[0, 1, 2])
+    assert np.array_equal(one.predict_proba(X), first.predict_proba(X))
+
+
+def test_partial_fit_takes_chunks_without_labels_or_of_one_class(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier().partial_fit(X, y, classes=[0, 1, 2])
+    clf.partial_fit(X[y == 0], y[y == 0]).partial_fit(X, np.full(300, -1))
+    clf.partial_fit(X[:1], y[:1])
+    assert clf.classes_.tolist() == [0, 1, 2]
+
+
+def test_partial_fit_refuses_other_classes_and_other_columns(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier().partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="not the same as on last call"):
+        clf.partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(ValueError, match="not among the known classes"):
+        clf.partial_fit(X, np.where(y == 0, 9, y))
+    with pytest.raises(ValueError, match="4 features, but SSVAEClassifier is expecting 5"):
+        clf.partial_fit(X[:, :4], y)
+
+
+def test_warm_start_goes_on_as_one_long_fit(blobs, make_classifier):
+    X, _, y = blobs
+    long = make_classifier(max_epochs=6).fit(X, y)
+    twice = make_classifier(max_epochs=3, warm_start=True).fit(X, y).fit(X, y)
+    assert np.array_equal(long.predict_proba(X), twice.predict_proba(X))
+    assert np.array_equal(long.history_["loss"], twice.history_["loss"])
+
+
+def test_fit_without_warm_start_begins_anew(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier().fit(X, y)
+    first = clf.predict_proba(X)
+    assert np.array_equal(clf.fit(X, y).predict_proba(X), first)
+
+
+def test_warm_start_takes_classes_that_arrive_later(blobs, make_classifier):
+    X, y_true, y = blobs
+    two = np.where(y == 2, -1, y)
+    clf = make_classifier(warm_start=True, max_epochs=40).fit(X, two)
+    assert clf.classes_.tolist() == [0, 1]
+    clf.fit(X, y)
+    assert clf.classes_.tolist() == [0, 1, 2]
+    assert clf.score(X, y_true) > 0.8
+
+
+def test_a_classifier_starts_as_the_detector_it_was_given(
+    blobs, make_classifier, make_detector
+):
+    """Equal in output at the first step, the pi head aside."""
+    X, _, y = blobs
+    det = make_detector(max_epochs=20).fit(X)
+    still = {"max_epochs": 1, "learning_rate": 1e-30}
+    clf = make_classifier(**still).fit(X, y, init_model=det)
+    np.testing.assert_allclose(clf.transform(X), det.transform(X))
+    np.testing.assert_allclose(clf.reconstruct(X), det.reconstruct(X))
+    np.testing.assert_allclose(clf.score_samples(X), det.score_samples(X))
+
+
+def test_a_classifier_learns_on_from_a_detector(blobs, make_classifier, make_detector):
+    X, y_true, y = blobs
+    det = make_detector(max_epochs=20).fit(X)
+    before = det.score_samples(X)
+    clf = make_classifier(max_epochs=40).fit(X, y, init_model=det)
+    assert clf.score(X, y_true) > 0.8
+    assert np.array_equal(det.score_samples(X), before)
+
+
+def test_weights_of_another_shape_are_refused(blobs, make_classifier, make_detector):
+    X, _, y = blobs
+    det = make_detector().fit(X)
+    with pytest.raises(ValueError, match=r"latent_dim=2, but this estimator asks for 3"):
+        make_classifier(latent_dim=3).fit(X, y, init_model=det)
+    with pytest.raises(ValueError, match="input_shape=.5,"):
+        make_classifier().fit(X[:, :4], y, init_model=det)
+
+
+# early stopping
+
+
+def test_early_stopping_keeps_the_best_weights(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(
+        early_stopping=True,
+        validation_fraction=0.3,
+        n_iter_no_change=3,
+        max_epochs=200,
+        learning_rate=0.02,
+    ).fit(X, y)
+    valid = clf.history_["valid_loss"]
+    assert clf.n_iter_ < 200
+    assert clf.n_iter_ == valid.argmin() + 1 + 3
+    best = make_classifier(
+        early_stopping=True,
+        validation_fraction=0.3,
+        n_iter_no_change=200,
+        max_epochs=int(valid.argmin()) + 1,
+        learning_rate=0.02,
+    ).fit(X, y)
+    assert np.array_equal(best.predict_proba(X), clf.predict_proba(X))
+
+
+def test_the_validation_set_is_stratified_and_never_takes_a_class_last_label():
+    from sklearn_ssvae._base import stratified_holdout
+
+    codes = np.r_[np.repeat([0, 1, 2, 3], [50, 30, 9, 1]), np.full(400, -1)]
+    for seed in range(20):
+        train, held_out = stratified_holdout(codes, 0.1, np.random.RandomState(seed))
+        assert sorted([*train, *held_out]) == list(range(490))
+        counts = {code: (codes[held_out] == code).sum() for code in np.unique(codes)}
+        for code, expected in {-1: 40, 0: 5, 1: 3, 2: 0.9, 3: 0}.items():
+            assert abs(counts[code] - expected) <= 1
+        assert counts[3] == 0
+
+
+def test_the_detector_has_the_same_parameters():
+    shared = set(SSVAEClassifier().get_params())
+    own = set(SSVAEAnomalyDetector().get_params()) - shared
+    assert own == {"contamination", "anomaly_labels"}
+    assert shared < set(SSVAEAnomalyDetector().get_params())

@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+import torch
+
+from sklearn_ssvae._likelihoods import LIKELIHOODS
+from sklearn_ssvae._module import SSVAE
+from sklearn_ssvae._networks import NETWORKS
+
+
+def _module(seed=0, **changes):
+    settings = {
+        "network": "dense",
+        "input_shape": (6,),
+        "hidden_layer_sizes": (8, 5),
+        "latent_dim": 2,
+        "likelihood": "gaussian",
+        "n_classes": 3,
+        "n_decoder_classes": 3,
+        "has_decoder": True,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return SSVAE(**{**settings, **changes}).double()
+
+
+@pytest.fixture
+def x():
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(4, 6, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("input_shape", [(1,), (7,), (5, 3), (3, 4, 2)])
+def test_a_pair_keeps_the_shapes_of_its_contract(network, input_shape):
+    encoder_class, decoder_class = NETWORKS[network]
+    encoder = encoder_class(input_shape, (9, 4))
+    decoder = decoder_class(5, input_shape, 2, (9, 4))
+    assert encoder(torch.zeros(3, *input_shape)).shape == (3, encoder.n_out)
+    assert decoder(torch.zeros(3, 5)).shape == (3, 2, *input_shape)
+    assert isinstance(decoder.input_layer, torch.nn.Linear)
+    assert decoder.input_layer.in_features == 5
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_the_gradient_reaches_every_weight(likelihood, x):
+    module = _module(likelihood=likelihood)
+    logits, log_prob, kl = module(x, torch.Generator().manual_seed(0))
+    (logits.sum() + log_prob.sum() + kl.sum()).backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_the_forward_pass_is_the_textbook_one(x):
+    """Redo it layer by layer with plain matrix products."""
+    module = _module()
+    shift, scale = torch.arange(6.0).double(), torch.full((6,), 2.0).double()
+    module.shift.copy_(shift)
+    module.scale.copy_(scale)
+    weights = {k: v.detach().numpy() for k, v in module.state_dict().items()}
+
+    def linear(name, h):
+        return h @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    rows = ((x - shift) / scale).numpy()
+    h = np.maximum(linear("encoder.layers.0", rows), 0)
+    h = np.maximum(linear("encoder.layers.2", h), 0)
+    logits, mean, log_var = linear("pi", h), linear("mean", h), linear("log_var", h)
+    noise = torch.randn(4, 2, generator=torch.Generator().manual_seed(3)).numpy()
+    z = mean + np.exp(log_var / 2) * noise
+    pi = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    h = np.maximum(linear("decoder.input_layer", np.hstack([pi, z])), 0)
+    h = np.maximum(linear("decoder.layers.1.0", h), 0)
+    decoded = linear("decoder.layers.2", h)
+    variance = 1e-4 + np.exp(weights["likelihood.raw_log_var"])
+    log_prob = -0.5 * (np.log(2 * np.pi * variance) + (rows - decoded) ** 2 / variance)
+    kl = 0.5 * (mean**2 + np.exp(log_var) - log_var - 1).sum(1)
+
+    with torch.no_grad():
+        out = module(x, torch.Generator().manual_seed(3))
+    np.testing.assert_allclose(out[0], logits)
+    np.testing.assert_allclose(out[1], log_prob)
+    np.testing.assert_allclose(out[2], kl)
+
+
+def test_without_a_generator_z_is_the_mean(x):
+    module = _module()
+    first, again = module(x), module(x)
+    assert all(torch.equal(a, b) for a, b in zip(first, again))
+    noisy = module(x, torch.Generator().manual_seed(0))
+    assert not torch.equal(first[1], noisy[1])
+
+
+def test_log_prob_is_a_density_in_the_units_of_the_rows(x):
+    module = _module()
+    module.shift.fill_(5.0)
+    module.scale.fill_(3.0)
+    standardized = (x - 5) / 3
+    plain = _module()
+    torch.testing.assert_close(module.log_prob(x), plain.log_prob(standardized) - np.log(3))
+
+
+def test_the_decoder_reads_pi(x):
+    module = _module()
+    z = torch.zeros(3, 2).double()
+    decoded = module.decode(torch.eye(3).double(), z)
+    assert not torch.allclose(decoded[0], decoded[1])
+
+
+def test_siblings_lack_what_they_lack(x):
+    es = _module(has_decoder=False, n_decoder_classes=0)
+    logits, log_prob, kl = es(x)
+    assert log_prob is None
+    assert kl is None
+    assert logits.shape == (4, 3)
+    assert not any("decoder" in name or "mean" in name for name in es.state_dict())
+    eu = _module(n_classes=0, n_decoder_classes=0)
+    logits, log_prob, kl = eu(x)
+    assert logits is None
+    assert log_prob.shape == (4, 6)
+    assert kl.shape == (4,)
+    assert not any(name.startswith("pi") for name in eu.state_dict())
+
+
+def test_rows_are_standardized_before_they_lose_their_digits():
+    """Seconds since 1970 differ by less than float32 can tell apart."""
+    module = _module(input_shape=(1,)).float()
+    times = torch.tensor([[1.7e9], [1.7e9 + 1]], dtype=torch.float64)
+    module.shift.fill_(1.7e9)
+    assert module.standardize(times).flatten().tolist() == [0.0, 1.0]
+
+
+def test_a_new_pi_head_leaves_the_function_as_it_was(x):
+    unlabeled = _module(n_classes=0, n_decoder_classes=0)
+    labeled = _module(seed=1)
+    labeled.carry_over(unlabeled, [])
+    torch.testing.assert_close(labeled.reconstruct(x), unlabeled.reconstruct(x))
+    torch.testing.assert_close(labeled.log_prob(x), unlabeled.log_prob(x))
+
+
+def test_known_classes_keep_their_weights_when_a_class_is_added(x):
+    old, new = _module(), _module(seed=1, n_classes=4, n_decoder_classes=4)
+    pairs = [(0, 0), (1, 1), (3, 2)]
+    new.carry_over(old, pairs)
+    here, there = [list(side) for side in zip(*pairs)]
+    torch.testing.assert_close(new(x)[0][:, here], old(x)[0][:, there])
+    z, eye = torch.ones(3, 2).double(), torch.eye(4).double()
+    torch.testing.assert_close(
+        new.decode(eye[here], z), old.decode(torch.eye(3).double()[there], z)
+    )

@@ -1,0 +1,221 @@
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+
+
+class _Recorder(Callback):
+    """Notes the hooks that skorch calls."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.calls_ = ["train"]
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.calls_.append("epoch")
+
+    def on_batch_end(self, net, **kwargs):
+        self.calls_.append("batch")
+
+
+class _PressCtrlC:
+    """Not a callback: stands for the keyboard."""
+
+    def press(self):
+        raise KeyboardInterrupt
+
+
+class _InterruptAtEpoch(Callback):
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            _PressCtrlC().press()
+
+
+class _StopAtEpoch(Callback):
+    """Ends the training in skorch's way."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            raise KeyboardInterrupt
+
+
+class _Poison(Callback):
+    """Makes a weight infinite after a number of batches."""
+
+    def __init__(self, epoch, batch):
+        self.epoch = epoch
+        self.batch = batch
+
+    def on_batch_end(self, net, training, **kwargs):
+        at = (len(net.history), len(net.history[-1]["batches"]))
+        if training and at == (self.epoch, self.batch):
+            with torch.no_grad():
+                net.module_.pi.bias[0] = torch.inf
+
+
+def test_callbacks_see_every_epoch_and_batch(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(max_epochs=3, batch_size=60, callbacks=[_Recorder()])
+    clf.fit(X, y)
+    calls = dict(clf.net_.callbacks_)["_Recorder"].calls_
+    # 270 unlabeled rows, 30 of them a batch.
+    assert calls == ["train"] + 3 * (["epoch"] + 9 * ["batch"])
+
+
+def test_the_users_callbacks_stay_as_they_were(blobs, make_classifier):
+    X, _, y = blobs
+    recorder = _Recorder()
+    callbacks = [recorder, ("clip", GradientNormClipping(1.0))]
+    make_classifier(callbacks=callbacks).fit(X, y)
+    assert vars(recorder) == {}
+    assert callbacks[0] is recorder
+    assert len(callbacks) == 2
+
+
+def test_a_learning_rate_schedule_changes_the_training(blobs, make_classifier):
+    X, _, y = blobs
+    schedule = LRScheduler("StepLR", step_size=1, gamma=0.1)
+    plain = make_classifier().fit(X, y)
+    scheduled = make_classifier(callbacks=[schedule]).fit(X, y)
+    assert scheduled.net_.optimizer_.param_groups[0]["lr"] == pytest.approx(1e-8, rel=1)
+    assert not np.array_equal(plain.predict_proba(X), scheduled.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    "callback", [_StopAtEpoch(3), EarlyStopping("train_loss", threshold=10, patience=2)]
+)
+def test_a_callback_can_end_the_training(callback, blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(max_epochs=20, callbacks=[callback]).fit(X, y)
+    assert clf.n_iter_ == 3
+    assert clf.predict(X).shape == y.shape
+
+
+def test_ctrl_c_raises_and_leaves_the_estimator_unfitted(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(callbacks=[_InterruptAtEpoch(2)])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
+    assert not hasattr(clf, "net_")
+
+
+def test_ctrl_c_in_partial_fit_keeps_the_last_state(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier().fit(X, y)
+    before = clf.predict_proba(X)
+    clf.set_params(callbacks=[_InterruptAtEpoch(1)])
+    with pytest.raises(KeyboardInterrupt):
+        clf.partial_fit(X, y)
+    assert np.array_equal(clf.predict_proba(X), before)
+
+
+def test_a_loss_that_is_not_finite_says_where_and_what_to_do(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(batch_size=60, callbacks=[_Poison(2, 4)])
+    with pytest.raises(ValueError, match=r"epoch 2, batch 5\..* lower learning_rate"):
+        clf.fit(X, y)
+    assert not hasattr(clf, "net_")
+
+
+def test_weights_that_are_not_finite_after_the_last_step_are_found(
+    blobs, make_classifier
+):
+    X, _, y = blobs
+    clf = make_classifier(batch_size=60, max_epochs=2, callbacks=[_Poison(2, 9)])
+    with pytest.raises(ValueError, match=r"weights pi\.bias are not finite .* epoch 2"):
+        clf.fit(X, y)
+
+
+def test_divergence_keeps_the_last_finite_state(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(warm_start=True).fit(X, y)
+    before = clf.predict_proba(X)
+    clf.set_params(callbacks=[_Poison(1, 1)])
+    with pytest.raises(ValueError, match="The estimator is as it was"):
+        clf.fit(X, y)
+    assert np.array_equal(clf.predict_proba(X), before)
+
+
+def test_a_huge_learning_rate_is_caught_as_divergence(blobs, make_classifier):
+    X, _, y = blobs
+    with pytest.raises(ValueError, match="The training has diverged"):
+        make_classifier(learning_rate=1e30).fit(X, y)
+
+
+def test_history_has_every_term_of_every_epoch_and_their_sum(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(max_epochs=4, alpha=2.0, beta=0.5).fit(X, y)
+    history = clf.history_
+    assert set(history) == {"loss", "log_prob", "kl_divergence", "cross_entropy"}
+    assert all(values.shape == (4,) for values in history.values())
+    elbo = history["log_prob"] - 0.5 * history["kl_divergence"]
+    np.testing.assert_allclose(
+        history["loss"], -elbo / X.shape[1] + 2.0 * history["cross_entropy"], rtol=1e-5
+    )
+    assert history["loss"][-1] < history["loss"][0]
+    assert clf.n_iter_ == 4
+
+
+def test_history_keeps_no_record_of_batches(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(max_epochs=3).fit(X, y)
+    assert [len(epoch["batches"]) for epoch in clf.net_.history] == [0, 0, 0]
+
+
+def test_quiet_by_default(blobs, make_classifier, capfd):
+    X, _, y = blobs
+    make_classifier(early_stopping=True, n_iter_no_change=1).fit(X, y)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_verbose_shows_a_bar_with_the_terms(blobs, make_classifier, capfd):
+    X, _, y = blobs
+    make_classifier(verbose=1).fit(X, y)
+    shown = capfd.readouterr().err
+    assert "5/5" in shown
+    for term in ("loss=", "log_prob=", "kl_divergence=", "cross_entropy="):
+        assert term in shown
+
+
+def test_net_params_reach_skorch_and_the_optimizer(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(net_params={"optimizer__weight_decay": 0.5}).fit(X, y)
+    assert clf.net_.optimizer_.param_groups[0]["weight_decay"] == 0.5
+
+
+def test_the_papers_optimizer_is_rmsprop_with_smoothing_and_no_momentum(
+    blobs, make_classifier
+):
+    X, _, y = blobs
+    group = make_classifier(optimizer="rmsprop").fit(X, y).net_.optimizer_.param_groups[0]
+    assert (group["alpha"], group["momentum"]) == (0.9, 0)
+
+
+def test_an_optimizer_class_of_torch_works(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(optimizer=torch.optim.SGD, learning_rate=0.05).fit(X, y)
+    assert isinstance(clf.net_.optimizer_, torch.optim.SGD)
+
+
+def test_one_thread_while_a_small_net_works_and_the_users_number_afterwards(
+    blobs, make_classifier
+):
+    class NoteThreads(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            threads.append(torch.get_num_threads())
+
+    threads = []
+    X, _, y = blobs
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        make_classifier(max_epochs=1, callbacks=[NoteThreads()]).fit(X, y).predict(X)
+        assert threads == [1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
