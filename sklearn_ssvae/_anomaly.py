@@ -18,7 +18,143 @@ def _tukey_fence(scores):
 
 
 class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
-    """DETECTOR_DOC"""
+    """Anomaly detector that needs no labels and gets better with labels of normal kinds.
+
+    A variational autoencoder scores each row by the log-probability of its own
+    reconstruction. Where rows have labels of their kind (operating mode, class), a softmax
+    head pi on the encoder learns them and the decoder reads pi beside the latent z [1]_:
+    the loss is that of `SSVAEClassifier`.
+
+    The -1 of y and the -1 of `predict` are two things: y holds the *kind* of each row, -1
+    where it is not known; `predict` gives verdicts, -1 for anomalies. Labels that mean
+    "anomaly" are declared in `anomaly_labels`.
+
+    Read more in the user guide.
+
+    Parameters
+    ----------
+    network : {"dense"}, default="dense"
+        Architecture of encoder and decoder. "dense" is fully connected with ReLU.
+    hidden_layer_sizes : int or array-like of int, default=(512,)
+        Widths of the encoder's hidden layers, bottom to top; the decoder has them in
+        reverse.
+    latent_dim : int, default=8
+        Size of the latent z.
+    input_shape : tuple of int, default=None
+        Shape of one row as the network sees it, such as ``(28, 28)`` for images that come
+        flat. By default the shape in which rows come. The dense network flattens it again.
+    likelihood : str, default="auto"
+        Distribution of a feature given the decoder's output: "auto", "bernoulli",
+        "gaussian" or "heteroscedastic_gaussian". "bernoulli" is for values in
+        [0, 1] and leaves them as they are. "gaussian" learns one variance per feature,
+        "heteroscedastic_gaussian" one per feature and row; both standardise the columns
+        inside the model. "auto" takes "bernoulli" if all values are in [0, 1] and at least
+        a tenth of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
+    alpha : float, default=0.3
+        Weight of the cross-entropy, at least 0 and finite. 0 drops the pi head and with it
+        the labels (the paper's EU), as does y=None.
+    beta : float, default=1.0
+        Weight of the KL divergence in the ELBO, at least 0; 1 is the true ELBO, less
+        reconstructs better, more keeps z closer to its prior.
+    labeled_fraction : float, default=0.1
+        Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
+        make this share. The paper's is 0.5.
+    contamination : "auto" or float, default="auto"
+        Sets the threshold `offset_`. A float in (0, 0.5] is the share of training rows to
+        flag. "auto" is the lower fence of a box plot of the training rows' scores: the
+        first quartile less one and a half quartile ranges.
+    anomaly_labels : label or array-like of labels, default=None
+        Labels in y that mean known anomalies. Such rows stay out of the density; pi
+        learns to tell them from the normal kinds, and the decoder reads the share of pi
+        on normal kinds alone.
+    max_epochs : int, default=50
+        Epochs of a fit. One epoch passes every unlabeled row once.
+    batch_size : int or "auto", default="auto"
+        Rows of a batch, labeled and unlabeled together. "auto" is a fiftieth of the rows,
+        but at least 128 and at most 512.
+    learning_rate : float, default=1e-3
+        Step size of the optimizer.
+    optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"
+        "rmsprop" is the paper's: smoothing 0.9, no momentum. A subclass of
+        ``torch.optim.Optimizer`` works as well; its options go into `net_params` as
+        ``{"optimizer__weight_decay": 1e-4}``.
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the labeled rows (stratified) and of
+        the unlabeled ones, stop when their loss no longer falls by 1e-4, and keep the
+        weights of the best epoch.
+    validation_fraction : float, default=0.1
+        Share of rows to hold out, in (0, 1). Only used if `early_stopping` is True.
+    n_iter_no_change : int, default=10
+        Epochs without improvement before stopping. Only used if `early_stopping` is True.
+    warm_start : bool, default=False
+        Whether a further `fit` goes on from the fitted weights and optimizer state, as
+        one longer fit would; scaling and likelihood stay those of the first. Classes that
+        arrive later get a fresh pi head.
+    unlabeled : object, default=-1
+        The marker of an unlabeled row in y: any value; None, NaN and pandas' NA stand for
+        one another.
+    device : str, default="auto"
+        Where to train: "auto" takes cuda, mps or cpu, in this order; or torch's name of a
+        device. A saved model opens on whatever there is.
+    callbacks : list of skorch callbacks, default=None
+        Cloned before use. They see the net and its history of losses.
+    net_params : dict, default=None
+        Further parameters of the `skorch.NeuralNet`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, batches and noise. The global states of numpy and torch are
+        neither read nor changed.
+    verbose : int, default=0
+        1 shows a progress bar with the terms of the loss.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold of the scores, ``decision_function = score_samples - offset_``.
+    classes_ : ndarray of shape (n_classes,)
+        The labels in y: the normal kinds, then the anomalies.
+    class_count_ : ndarray of shape (n_classes,)
+        Rows of each.
+    class_prior_ : ndarray of shape (n_normal_classes,)
+        Share of each normal kind among the rows labeled with one.
+    history_ : dict of ndarray of shape (n_iter_,)
+        Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``
+        and ``cross_entropy`` as far as the model has them, and ``valid_...`` of held-out
+        rows. Nats a row, `log_prob` that of the standardised features.
+    likelihood_ : str
+        The likelihood in use, one of the names of `likelihood`.
+    n_iter_ : int
+        Epochs trained, over all fits that went on from one another.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had names that are all strings.
+    net_ : SSVAENet
+        The trained skorch net; ``net_.module_`` is the torch module.
+
+    See Also
+    --------
+    SSVAEClassifier : The same model as a classifier.
+    sklearn.ensemble.IsolationForest : Anomalies by random partitions of the columns.
+    sklearn.neighbors.LocalOutlierFactor : Anomalies by the density of neighbors.
+
+    References
+    ----------
+    .. [1] F. Berkhahn, R. Keys, W. Ouertani, N. Shetty, D. Geissler, "Augmenting
+       Variational Autoencoders with Sparse Labels: A Unified Framework for Unsupervised,
+       Semi-(un)supervised, and Supervised Learning", 2019, arXiv:1908.03015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ssvae import SSVAEAnomalyDetector
+    >>> rng = np.random.RandomState(0)
+    >>> X = rng.normal(size=(500, 1)) * [1.0, 2.0, -1.0] + 0.1 * rng.normal(size=(500, 3))
+    >>> det = SSVAEAnomalyDetector(latent_dim=1, random_state=0).fit(X)
+    >>> det.predict([[1.0, 2.0, -1.0], [1.0, -2.0, 1.0]])
+    array([ 1, -1])
+    >>> det.score_features([[1.0, 2.0, 1.0]]).argmin()
+    np.int64(2)
+    """
 
     _parameter_constraints: dict = {
         **BaseSSVAE._parameter_constraints,
@@ -31,16 +167,16 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         self,
         *,
         network="dense",
-        hidden_layer_sizes=(128, 128),
+        hidden_layer_sizes=(512,),
         latent_dim=8,
         input_shape=None,
         likelihood="auto",
-        alpha=1.0,
+        alpha=0.3,
         beta=1.0,
-        labeled_fraction=0.5,
+        labeled_fraction=0.1,
         contamination="auto",
         anomaly_labels=None,
-        max_epochs=100,
+        max_epochs=50,
         batch_size="auto",
         learning_rate=1e-3,
         optimizer="adam",

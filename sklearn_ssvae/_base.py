@@ -16,7 +16,7 @@ from sklearn.base import (
 )
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from skorch.callbacks import EarlyStopping
@@ -188,14 +188,20 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     _parameter_constraints: dict = {
         "network": [StrOptions(set(NETWORKS))],
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": [
+            "array-like",
+            Interval(Integral, 1, None, closed="left"),
+        ],
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
         "input_shape": ["array-like", None],
         "likelihood": [StrOptions({"auto", *LIKELIHOODS})],
         "beta": [Interval(Real, 0, None, closed="left")],
         "labeled_fraction": [Interval(Real, 0, 1, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "batch_size": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "optimizer": [StrOptions(set(OPTIMIZERS)), type],
         "early_stopping": ["boolean"],
@@ -318,7 +324,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _choose_batch_size(self, n_samples):
         if self.batch_size != "auto":
             return self.batch_size
-        return int(np.clip(n_samples // 50, 32, 512))
+        return int(np.clip(n_samples // 50, 128, 512))
 
     def _architecture_for(self, row_shape, likelihood, n_classes, n_decoder_classes):
         """Return the arguments of `SSVAE` that the parameters and the data ask for."""
@@ -693,9 +699,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1. Got {n_samples}.")
         rng = (
-            self._random_state()
-            if random_state is None
-            else check_random_state(random_state)
+            self._random_state() if random_state is None else check_random_state(random_state)
         )
         n_classes = self._n_decoder_classes
         if y is None and n_classes:

@@ -61,10 +61,10 @@ def _take(passes, rest, n):
 class BalancedBatches:
     """Index batches with a fixed share of labeled rows; one iteration is one epoch.
 
-    An epoch passes the larger of the two pools once, relative to its share of a batch;
-    the smaller one is shuffled and repeated as often as needed. With a single pool the
-    batches are plain shuffled ones. The sizes of an epoch's batches differ by one row at
-    most, and none exceeds `batch_size`.
+    Where labeled rows are rarer than `labeled_fraction`, they are shuffled and repeated to
+    make this share of every batch, while the unlabeled rows pass once; otherwise all rows
+    pass once, in their natural share. With a single pool the batches are plain shuffled
+    ones, of sizes that differ by one row at most. No batch exceeds `batch_size`.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class BalancedBatches:
     batch_size : int
         Rows in a batch, labeled and unlabeled together.
     labeled_fraction : float
-        Share of labeled rows in a batch, in (0, 1).
+        Smallest share of labeled rows in a batch, in (0, 1).
     generator : torch.Generator
         Source of the shuffles.
 
@@ -96,7 +96,8 @@ class BalancedBatches:
         if len(self.pools) == 1:
             self.shares = [batch_size]
         else:
-            n_labeled = min(max(round(batch_size * labeled_fraction), 1), batch_size - 1)
+            share = max(labeled_fraction, labeled.mean())
+            n_labeled = min(max(round(batch_size * share), 1), batch_size - 1)
             self.shares = [max(n_labeled, 1), max(batch_size - n_labeled, 1)]
         self.generator = generator
 

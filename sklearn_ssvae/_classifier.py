@@ -19,7 +19,144 @@ from ._labels import check_labels, encode_labels, is_unlabeled, labeled_values
 
 
 class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
-    """CLASSIFIER_DOC"""
+    r"""Classifier that learns from labeled and unlabeled rows with one autoencoder.
+
+    A variational autoencoder with a softmax head pi on its topmost encoder layer. The
+    decoder reads pi beside the latent z. It is trained on the ELBO of all rows plus the
+    cross-entropy of the labeled ones [1]_:
+
+    .. math::
+
+        L = -\frac{1}{n_{features}} \big( E[\log p(x | \pi, z)]
+            - \beta KL(q(z|x) || N(0, I)) \big)
+            - \frac{\alpha}{\#labeled} \sum_{i\ labeled} \log \pi_{i, y_i}
+
+    Good where rows are many and labels few. The same model embeds (`transform`),
+    reconstructs, generates by class (`sample`) and scores rows (`score_samples`).
+
+    Read more in the user guide.
+
+    Parameters
+    ----------
+    network : {"dense"}, default="dense"
+        Architecture of encoder and decoder. "dense" is fully connected with ReLU.
+    hidden_layer_sizes : int or array-like of int, default=(512,)
+        Widths of the encoder's hidden layers, bottom to top; the decoder has them in
+        reverse.
+    latent_dim : int, default=8
+        Size of the latent z.
+    input_shape : tuple of int, default=None
+        Shape of one row as the network sees it, such as ``(28, 28)`` for images that come
+        flat. By default the shape in which rows come. The dense network flattens it again.
+    likelihood : str, default="auto"
+        Distribution of a feature given the decoder's output: "auto", "bernoulli",
+        "gaussian" or "heteroscedastic_gaussian". "bernoulli" is for values in
+        [0, 1] and leaves them as they are. "gaussian" learns one variance per feature,
+        "heteroscedastic_gaussian" one per feature and row; both standardise the columns
+        inside the model. "auto" takes "bernoulli" if all values are in [0, 1] and at least
+        a tenth of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
+    alpha : float, default=0.3
+        Weight of the cross-entropy, in (0, inf]. ``inf`` leaves nothing else: encoder and
+        classifier alone, trained on the labeled rows alone (the paper's ES); such a model
+        has no `transform`, `reconstruct`, `sample` and `score_samples`.
+    beta : float, default=1.0
+        Weight of the KL divergence in the ELBO, at least 0; 1 is the true ELBO, less
+        reconstructs better, more keeps z closer to its prior.
+    labeled_fraction : float, default=0.1
+        Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
+        make this share. The paper's is 0.5.
+    max_epochs : int, default=50
+        Epochs of a fit. One epoch passes every unlabeled row once.
+    batch_size : int or "auto", default="auto"
+        Rows of a batch, labeled and unlabeled together. "auto" is a fiftieth of the rows,
+        but at least 128 and at most 512.
+    learning_rate : float, default=1e-3
+        Step size of the optimizer.
+    optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"
+        "rmsprop" is the paper's: smoothing 0.9, no momentum. A subclass of
+        ``torch.optim.Optimizer`` works as well; its options go into `net_params` as
+        ``{"optimizer__weight_decay": 1e-4}``.
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the labeled rows (stratified) and of
+        the unlabeled ones, stop when their loss no longer falls by 1e-4, and keep the
+        weights of the best epoch.
+    validation_fraction : float, default=0.1
+        Share of rows to hold out, in (0, 1). Only used if `early_stopping` is True.
+    n_iter_no_change : int, default=10
+        Epochs without improvement before stopping. Only used if `early_stopping` is True.
+    warm_start : bool, default=False
+        Whether a further `fit` goes on from the fitted weights and optimizer state, as
+        one longer fit would; scaling and likelihood stay those of the first. Classes that
+        arrive later get a fresh pi head.
+    unlabeled : object, default=-1
+        The marker of an unlabeled row in y: any value; None, NaN and pandas' NA stand for
+        one another.
+    device : str, default="auto"
+        Where to train: "auto" takes cuda, mps or cpu, in this order; or torch's name of a
+        device. A saved model opens on whatever there is.
+    callbacks : list of skorch callbacks, default=None
+        Cloned before use. They see the net and its history of losses.
+    net_params : dict, default=None
+        Further parameters of the `skorch.NeuralNet`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, batches and noise. The global states of numpy and torch are
+        neither read nor changed.
+    verbose : int, default=0
+        1 shows a progress bar with the terms of the loss.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes, sorted; the unlabeled marker is none of them.
+    class_count_ : ndarray of shape (n_classes,)
+        Labeled rows of each class.
+    class_prior_ : ndarray of shape (n_classes,)
+        Share of each class among the labeled rows.
+    history_ : dict of ndarray of shape (n_iter_,)
+        Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``
+        and ``cross_entropy`` as far as the model has them, and ``valid_...`` of held-out
+        rows. Nats a row, `log_prob` that of the standardised features.
+    likelihood_ : str
+        The likelihood in use, one of the names of `likelihood`.
+    n_iter_ : int
+        Epochs trained, over all fits that went on from one another.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had names that are all strings.
+    net_ : SSVAENet
+        The trained skorch net; ``net_.module_`` is the torch module.
+
+    See Also
+    --------
+    SSVAEAnomalyDetector : The same model as a detector, with or without labels.
+    sklearn.semi_supervised.LabelSpreading : Labels spread over a graph of neighbors.
+    sklearn.semi_supervised.SelfTrainingClassifier : Any classifier on its own predictions.
+
+    References
+    ----------
+    .. [1] F. Berkhahn, R. Keys, W. Ouertani, N. Shetty, D. Geissler, "Augmenting
+       Variational Autoencoders with Sparse Labels: A Unified Framework for Unsupervised,
+       Semi-(un)supervised, and Supervised Learning", 2019, arXiv:1908.03015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn_ssvae import SSVAEClassifier
+    >>> X, y_true = load_wine(return_X_y=True)
+    >>> y = np.where(np.arange(len(y_true)) % 6 == 0, y_true, -1)
+    >>> (y >= 0).sum()
+    np.int64(30)
+    >>> clf = SSVAEClassifier(random_state=0).fit(X, y)
+    >>> clf.score(X, y_true) > 0.9
+    True
+    >>> clf.transform(X).shape
+    (178, 8)
+    >>> X_new, y_new = clf.sample(4, y=[0, 1, 2, 2], random_state=0)
+    >>> X_new.shape
+    (4, 13)
+    """
 
     _parameter_constraints: dict = {
         **BaseSSVAE._parameter_constraints,
@@ -30,14 +167,14 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         self,
         *,
         network="dense",
-        hidden_layer_sizes=(128, 128),
+        hidden_layer_sizes=(512,),
         latent_dim=8,
         input_shape=None,
         likelihood="auto",
-        alpha=1.0,
+        alpha=0.3,
         beta=1.0,
-        labeled_fraction=0.5,
-        max_epochs=100,
+        labeled_fraction=0.1,
+        max_epochs=50,
         batch_size="auto",
         learning_rate=1e-3,
         optimizer="adam",
@@ -167,9 +304,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     def _fit(self, X, row_shape, codes, classes, start, epochs=None):
         """Train; encoder and pi head alone learn from the labeled rows alone."""
         rows = np.flatnonzero(codes >= 0) if math.isinf(self.alpha) else None
-        self._train(
-            X, row_shape, codes, classes, rows=rows, start=start, epochs=epochs
-        )
+        self._train(X, row_shape, codes, classes, rows=rows, start=start, epochs=epochs)
         add = epochs is not None and start is self
         self._count_labels(codes, classes, len(classes), add)
         return self

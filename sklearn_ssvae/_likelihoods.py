@@ -21,9 +21,9 @@ def _gaussian_log_prob(x, mean, log_var):
 
 
 class Bernoulli(nn.Module):
-    """Bernoulli likelihood for features in [0, 1].
+    r"""Bernoulli likelihood for features in [0, 1].
 
-    .. math:: \\log p(x | l) = x l - \\log(1 + e^l)
+    .. math:: \log p(x | l) = x l - \log(1 + e^l)
 
     with the decoder's output l as logit; for x strictly between 0 and 1 (grey values)
     this is the usual cross-entropy with a soft target.
@@ -42,7 +42,7 @@ class Bernoulli(nn.Module):
         return x * params[:, 0] - F.softplus(params[:, 0])
 
     def mean(self, params):
-        """Expected value of each feature, in [0, 1]."""
+        """Return the expected value of each feature, in [0, 1]."""
         return torch.sigmoid(params[:, 0])
 
     def sample(self, params, generator=None):
@@ -51,9 +51,9 @@ class Bernoulli(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """Gaussian likelihood with one learned variance per feature.
+    r"""Gaussian likelihood with one learned variance per feature.
 
-    .. math:: \\log p(x | m) = -\\tfrac12 (\\log 2 \\pi + \\log v + (x - m)^2 / v)
+    .. math:: \log p(x | m) = -\tfrac12 (\log 2 \pi + \log v + (x - m)^2 / v)
 
     with the decoder's output m as mean and v a parameter of the model.
 
@@ -75,7 +75,7 @@ class Gaussian(nn.Module):
         return _gaussian_log_prob(x, params[:, 0], self._log_var(params))
 
     def mean(self, params):
-        """Expected value of each feature."""
+        """Return the expected value of each feature."""
         return params[:, 0]
 
     def sample(self, params, generator=None):
@@ -85,9 +85,9 @@ class Gaussian(nn.Module):
 
 
 class HeteroscedasticGaussian(nn.Module):
-    """Gaussian likelihood with a variance per row and feature, both from the decoder.
+    r"""Gaussian likelihood with a variance per row and feature, both from the decoder.
 
-    .. math:: \\log p(x | m, v) = -\\tfrac12 (\\log 2 \\pi + \\log v + (x - m)^2 / v)
+    .. math:: \log p(x | m, v) = -\tfrac12 (\log 2 \pi + \log v + (x - m)^2 / v)
 
     Shape of the parameters: ``(n, 2, n_features)``, mean and raw log-variance; of every
     result ``(n, n_features)``.
@@ -104,7 +104,7 @@ class HeteroscedasticGaussian(nn.Module):
         return _gaussian_log_prob(x, params[:, 0], _log_variance(params[:, 1]))
 
     def mean(self, params):
-        """Expected value of each feature."""
+        """Return the expected value of each feature."""
         return params[:, 0]
 
     def sample(self, params, generator=None):

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 
 def masked_cross_entropy(logits, codes):
-    """Mean cross-entropy over the labeled rows.
+    r"""Mean cross-entropy over the labeled rows.
 
-    .. math:: -\\frac{1}{\\#labeled} \\sum_{i\\ labeled} \\log \\pi_{i, y_i}
+    .. math:: -\frac{1}{\#labeled} \sum_{i\ labeled} \log \pi_{i, y_i}
 
     Parameters
     ----------
@@ -29,12 +29,12 @@ def masked_cross_entropy(logits, codes):
 
 
 class SSVAELoss(nn.Module):
-    """The loss of Berkhahn et al. (2019), arXiv:1908.03015, to be minimised.
+    r"""The loss of Berkhahn et al. (2019), arXiv:1908.03015, to be minimised.
 
     .. math::
 
-        L = -\\frac{ELBO}{n_{features}} + \\alpha CE, \\qquad
-        ELBO = E[\\log p(x | \\pi, z)] - \\beta KL(q(z|x) || p(z))
+        L = -\frac{ELBO}{n_{features}} + \alpha CE, \qquad
+        ELBO = E[\log p(x | \pi, z)] - \beta KL(q(z|x) || p(z))
 
     The ELBO is averaged over the rows, CE over the labeled rows. Dividing by the number
     of features makes one `alpha` mean the same on 30 and on 784 columns; ``beta=1`` is

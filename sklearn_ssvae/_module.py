@@ -216,7 +216,10 @@ class SSVAE(nn.Module):
                 self.pi.weight[here] = other.pi.weight[there]
                 self.pi.bias[here] = other.pi.bias[there]
         if self.decoder is not None:
-            weight, old = self.decoder.input_layer.weight, other.decoder.input_layer.weight
+            weight, old = (
+                self.decoder.input_layer.weight,
+                other.decoder.input_layer.weight,
+            )
             weight.zero_()
             weight[:, self.n_decoder_classes :] = old[:, other.n_decoder_classes :]
             for here, there in class_index:

@@ -294,9 +294,7 @@ class SSVAENet(NeuralNet):
         """Continue with running averages, unless they are another optimizer's."""
         if saved["name"] == type(self.optimizer_).__name__:
             groups = self.optimizer_.state_dict()["param_groups"]
-            self.optimizer_.load_state_dict(
-                {"state": saved["state"], "param_groups": groups}
-            )
+            self.optimizer_.load_state_dict({"state": saved["state"], "param_groups": groups})
 
     def drop_optimizer_state(self):
         """Forget the running averages, two thirds of a trained net."""

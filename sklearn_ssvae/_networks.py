@@ -9,6 +9,7 @@ The contract of a pair:
   that reads the input, so that columns for new classes can be added to trained weights.
 """
 
+import itertools
 import math
 
 from torch import nn
@@ -17,7 +18,7 @@ from torch import nn
 def _dense_stack(sizes):
     """Fully connected layers with a ReLU after each."""
     layers = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:]):
+    for n_in, n_out in itertools.pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
     return nn.Sequential(*layers)
 

@@ -7,9 +7,9 @@ class StandardNormal:
     """The prior p(z) = N(0, I)."""
 
     def kl_divergence(self, mean, log_var):
-        """Divergence KL(q(z|x) || p(z)) of each row, in nats.
+        r"""Divergence KL(q(z|x) || p(z)) of each row, in nats.
 
-        .. math:: \\tfrac12 \\sum_j (\\mu_j^2 + \\sigma_j^2 - \\log \\sigma_j^2 - 1)
+        .. math:: \tfrac12 \sum_j (\mu_j^2 + \sigma_j^2 - \log \sigma_j^2 - 1)
 
         Parameters
         ----------
@@ -25,6 +25,4 @@ class StandardNormal:
 
     def sample(self, n_samples, latent_dim, generator=None):
         """Draw z, float64 Tensor of shape (n_samples, latent_dim)."""
-        return torch.randn(
-            n_samples, latent_dim, generator=generator, dtype=torch.float64
-        )
+        return torch.randn(n_samples, latent_dim, generator=generator, dtype=torch.float64)

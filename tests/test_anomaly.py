@@ -93,7 +93,9 @@ def test_automatic_contamination_is_the_fence_of_a_box_plot(blobs, make_detector
 
 def test_automatic_contamination_finds_planted_rows(blobs, make_detector):
     X, *_ = blobs
-    planted = X[:15] + 30 * X.std(axis=0) * np.sign(np.random.RandomState(0).normal(size=(15, 5)))
+    planted = X[:15] + 30 * X.std(axis=0) * np.sign(
+        np.random.RandomState(0).normal(size=(15, 5))
+    )
     verdicts = make_detector(max_epochs=50).fit(X).predict(np.vstack([X, planted]))
     assert (verdicts[-15:] == -1).all()
     assert (verdicts[:300] == -1).mean() < 0.05
@@ -139,7 +141,7 @@ def test_samples_by_kind(blobs, make_detector):
 
 @pytest.fixture
 def frauds(blobs):
-    """The blobs with a fourth cluster of known and unknown anomalies."""
+    """Add a fourth cluster to the blobs, of known and unknown anomalies."""
     X, _, y = blobs
     rng = np.random.RandomState(1)
     odd = X.mean(0) + X.std(0) * (np.r_[0, 0, 2.5, 0, 0] + 0.3 * rng.normal(size=(60, 5)))

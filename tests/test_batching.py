@@ -17,18 +17,24 @@ def _batches(codes, batch_size, labeled_fraction=0.5, seed=0):
 
 @pytest.mark.parametrize(
     ("n_labeled", "n_unlabeled", "fraction"),
-    [(10, 90, 0.5), (90, 10, 0.5), (1, 999, 0.5), (50, 50, 0.25), (7, 300, 0.75)],
+    [
+        (10, 90, 0.5),
+        (90, 10, 0.5),
+        (1, 999, 0.5),
+        (50, 50, 0.25),
+        (7, 300, 0.75),
+        (75, 25, 0.1),
+    ],
 )
-def test_an_epoch_passes_the_larger_pool_once_and_repeats_the_smaller(
-    n_labeled, n_unlabeled, fraction
-):
+def test_an_epoch_passes_one_pool_once_and_repeats_the_other(n_labeled, n_unlabeled, fraction):
     codes = _codes(n_labeled, n_unlabeled)
     batches = _batches(codes, 16, fraction)
     rows = list(batches)
     assert len(rows) == len(batches)
     seen = np.bincount(np.concatenate(rows), minlength=len(codes))
     per_pool = {True: seen[codes >= 0], False: seen[codes < 0]}
-    n_batch_labeled = round(16 * fraction)
+    share = max(fraction, n_labeled / (n_labeled + n_unlabeled))
+    n_batch_labeled = round(16 * share)
     steps = {
         True: -(-n_labeled // n_batch_labeled),
         False: -(-n_unlabeled // (16 - n_batch_labeled)),
@@ -40,10 +46,12 @@ def test_an_epoch_passes_the_larger_pool_once_and_repeats_the_smaller(
     assert per_pool[not larger].min() >= 1
 
 
-def test_every_batch_has_the_labeled_share_and_none_exceeds_the_size():
-    codes = _codes(20, 333)
+@pytest.mark.parametrize(("n_labeled", "n_in_batch"), [(20, 8), (1, 8), (333, 16)])
+def test_every_batch_has_its_labeled_share_and_none_exceeds_the_size(n_labeled, n_in_batch):
+    """A quarter, or what the labeled rows make of all of them."""
+    codes = _codes(n_labeled, 333)
     for rows in _batches(codes, 32, 0.25):
-        assert (codes[rows] >= 0).sum() == 8
+        assert abs((codes[rows] >= 0).sum() - n_in_batch) <= (n_labeled == 333)
         assert len(rows) <= 32
 
 

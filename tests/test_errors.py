@@ -62,7 +62,7 @@ def test_anomalies_alone_leave_nothing_to_fit():
 def test_missing_and_infinite_values(estimator, value):
     bad = X.copy()
     bad[3, 1] = value
-    with pytest.raises(ValueError, match="contains (NaN|infinity)"):
+    with pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
         estimator.fit(bad, Y)
 
 
@@ -152,7 +152,10 @@ def test_contamination_out_of_range(contamination):
 
 @pytest.mark.parametrize(
     ("device", "message"),
-    [("gpu", "not a device that torch knows"), ("cuda:63", 'not present.* device="auto"')],
+    [
+        ("gpu", "not a device that torch knows"),
+        ("cuda:63", 'not present.* device="auto"'),
+    ],
 )
 def test_a_missing_device(estimator, device, message):
     with pytest.raises(ValueError, match=message):
@@ -192,7 +195,8 @@ def test_init_model_that_is_not_fitted(estimator):
 
 
 @pytest.mark.parametrize(
-    "method", ["predict", "transform", "reconstruct", "score_samples", "inverse_transform"]
+    "method",
+    ["predict", "transform", "reconstruct", "score_samples", "inverse_transform"],
 )
 def test_use_before_fit(method):
     with pytest.raises(NotFittedError):

@@ -8,9 +8,7 @@ from sklearn_ssvae._likelihoods import LIKELIHOODS, MIN_VARIANCE, _log_variance
 
 def _params_and_rows(name, generator):
     likelihood = LIKELIHOODS[name](5).double()
-    params = torch.randn(
-        7, likelihood.n_params, 5, generator=generator, dtype=torch.float64
-    )
+    params = torch.randn(7, likelihood.n_params, 5, generator=generator, dtype=torch.float64)
     if name == "bernoulli":
         x = torch.rand(7, 5, generator=generator, dtype=torch.float64)
     else:
@@ -32,9 +30,7 @@ def _reference(name, likelihood, params):
 def test_log_prob_and_mean_are_those_of_torch_distributions(name):
     likelihood, params, x = _params_and_rows(name, torch.Generator().manual_seed(0))
     reference = _reference(name, likelihood, params)
-    torch.testing.assert_close(
-        likelihood.log_prob(params, x), reference.log_prob(x)
-    )
+    torch.testing.assert_close(likelihood.log_prob(params, x), reference.log_prob(x))
     torch.testing.assert_close(likelihood.mean(params), reference.mean)
 
 

@@ -62,9 +62,7 @@ def test_cross_entropy_without_labels_is_zero_with_zero_gradient():
 @pytest.mark.parametrize(("alpha", "beta"), [(1, 1), (3, 0.25), (0.5, 4), (1, 0)])
 def test_the_loss_is_the_formula_row_by_row(outputs, alpha, beta):
     logits, log_prob, kl, codes = outputs
-    elbo = np.mean(
-        [p.sum().item() - beta * d.item() for p, d in zip(log_prob, kl)]
-    )
+    elbo = np.mean([p.sum().item() - beta * d.item() for p, d in zip(log_prob, kl)])
     expected = -elbo / 4 + alpha * masked_cross_entropy(logits, codes).item()
     terms = SSVAELoss(alpha, beta).terms(logits, log_prob, kl, codes)
     assert terms["loss"].item() == pytest.approx(expected)

@@ -93,7 +93,10 @@ def test_the_scorer_refuses_a_test_set_without_labels(blobs, make_classifier):
         (None, None),
         (SemiSupervisedKFold(5), "accuracy"),
         (SemiSupervisedKFold(5), "neg_log_loss"),
-        (KFold(5, shuffle=True, random_state=0), make_semi_supervised_scorer("accuracy")),
+        (
+            KFold(5, shuffle=True, random_state=0),
+            make_semi_supervised_scorer("accuracy"),
+        ),
     ],
 )
 def test_a_search_reports_the_score_of_labeled_rows(cv, scoring, blobs, make_classifier):
@@ -123,9 +126,7 @@ def test_cross_val_score_over_a_pipeline_with_string_labels(make_classifier):
 
 
 @pytest.mark.parametrize("n_jobs_backend", [(1, "loky"), (2, "loky"), (2, "threading")])
-def test_a_search_gives_the_same_bits_on_every_backend(
-    n_jobs_backend, blobs, make_classifier
-):
+def test_a_search_gives_the_same_bits_on_every_backend(n_jobs_backend, blobs, make_classifier):
     from joblib import parallel_config
 
     X, _, y = blobs

@@ -122,9 +122,7 @@ def test_a_loss_that_is_not_finite_says_where_and_what_to_do(blobs, make_classif
     assert not hasattr(clf, "net_")
 
 
-def test_weights_that_are_not_finite_after_the_last_step_are_found(
-    blobs, make_classifier
-):
+def test_weights_that_are_not_finite_after_the_last_step_are_found(blobs, make_classifier):
     X, _, y = blobs
     clf = make_classifier(batch_size=60, max_epochs=2, callbacks=[_Poison(2, 9)])
     with pytest.raises(ValueError, match=r"weights pi\.bias are not finite .* epoch 2"):

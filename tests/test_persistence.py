@@ -27,7 +27,9 @@ def _leaves(value):
         yield value
 
 
-@pytest.mark.parametrize("copy_of", [_reload, copy.deepcopy, lambda e: copy.deepcopy(_reload(e))])
+@pytest.mark.parametrize(
+    "copy_of", [_reload, copy.deepcopy, lambda e: copy.deepcopy(_reload(e))]
+)
 def test_a_copy_gives_the_same_bits(copy_of, blobs, make_classifier, make_detector):
     X, _, y = blobs
     clf, det = make_classifier().fit(X, y), make_detector().fit(X, y)

@@ -81,17 +81,13 @@ def test_read_only_data_is_enough(blobs, make_classifier):
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 16, 100])
-def test_a_row_has_one_result_in_any_batch_order_and_repetition(
-    size, blobs, make_classifier
-):
+def test_a_row_has_one_result_in_any_batch_order_and_repetition(size, blobs, make_classifier):
     X, _, y = blobs
     clf = make_classifier(hidden_layer_sizes=(64, 32)).fit(X, y)
     whole = _everything(clf, X)
     assert np.array_equal(_everything(clf, X), whole)
     order = np.random.RandomState(0).permutation(len(X))
-    parts = [
-        _everything(clf, X[order[start : start + size]]) for start in range(0, 300, size)
-    ]
+    parts = [_everything(clf, X[order[start : start + size]]) for start in range(0, 300, size)]
     assert np.array_equal(np.vstack(parts), whole[order])
 
 
@@ -109,7 +105,5 @@ def test_fits_in_parallel_threads_do_not_disturb_one_another(blobs, make_classif
         return _everything(make_classifier(random_state=seed).fit(X, y), X)
 
     alone = [fit(seed) for seed in range(6)]
-    together = Parallel(n_jobs=3, backend="threading")(
-        delayed(fit)(seed) for seed in range(6)
-    )
+    together = Parallel(n_jobs=3, backend="threading")(delayed(fit)(seed) for seed in range(6))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together))

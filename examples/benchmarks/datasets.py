@@ -16,7 +16,11 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.model_selection import train_test_split
 
-BUNDLED = {"digits": load_digits, "breast_cancer": load_breast_cancer, "wine": load_wine}
+BUNDLED = {
+    "digits": load_digits,
+    "breast_cancer": load_breast_cancer,
+    "wine": load_wine,
+}
 
 # Labels that each development set keeps, about five to ten a class where there are many.
 N_LABELED = {

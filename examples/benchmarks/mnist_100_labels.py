@@ -47,8 +47,7 @@ def main():
 
     arrays = np.load(data_file(args.data, "mnist"))
     X_train, X_test = (
-        arrays[f"X_{part}"].reshape(-1, 784) / np.float32(255)
-        for part in ("train", "test")
+        arrays[f"X_{part}"].reshape(-1, 784) / np.float32(255) for part in ("train", "test")
     )
     y_train, y_test = arrays["y_train"], arrays["y_test"]
 
