@@ -35,7 +35,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     ----------
     network : {"dense"}, default="dense"
         Architecture of encoder and decoder. "dense" is fully connected with ReLU.
-    hidden_layer_sizes : int or array-like of int, default=(512,)
+    hidden_layer_sizes : int or array-like of int, default=(512, 128)
         Widths of the encoder's hidden layers, bottom to top; the decoder has them in
         reverse.
     latent_dim : int, default=8
@@ -67,11 +67,11 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         Labels in y that mean known anomalies. Such rows stay out of the density; pi
         learns to tell them from the normal kinds, and the decoder reads the share of pi
         on normal kinds alone.
-    max_epochs : int, default=50
+    max_epochs : int, default=100
         Epochs of a fit. One epoch passes every unlabeled row once.
     batch_size : int or "auto", default="auto"
-        Rows of a batch, labeled and unlabeled together. "auto" is a fiftieth of the rows,
-        but at least 128 and at most 512.
+        Rows of a batch, labeled and unlabeled together. "auto" is a twentieth of the rows,
+        but at least 32 and at most 512.
     learning_rate : float, default=1e-3
         Step size of the optimizer.
     optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"
@@ -152,7 +152,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     >>> det = SSVAEAnomalyDetector(latent_dim=1, random_state=0).fit(X)
     >>> det.predict([[1.0, 2.0, -1.0], [1.0, -2.0, 1.0]])
     array([ 1, -1])
-    >>> det.score_features([[1.0, 2.0, 1.0]]).argmin()
+    >>> scores = det.score_features([[1.0, 2.0, 1.0]])  # the third column is wrong
+    >>> scores.argmin()
     np.int64(2)
     """
 
@@ -167,7 +168,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         self,
         *,
         network="dense",
-        hidden_layer_sizes=(512,),
+        hidden_layer_sizes=(512, 128),
         latent_dim=8,
         input_shape=None,
         likelihood="auto",
@@ -176,7 +177,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         labeled_fraction=0.1,
         contamination="auto",
         anomaly_labels=None,
-        max_epochs=50,
+        max_epochs=100,
         batch_size="auto",
         learning_rate=1e-3,
         optimizer="adam",
@@ -232,7 +233,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             normal rows (operating modes, digits), not verdicts; labels that mean "anomaly"
             are named in `anomaly_labels`.
         init_model : fitted SSVAEClassifier or SSVAEAnomalyDetector, default=None
-            Start from the weights of this model, which stays as it is.
+            Start from the weights of this model, which stays as it is. Its `network`,
+            `hidden_layer_sizes`, `latent_dim` and `likelihood` take the place of this
+            estimator's, and its scaling is kept.
 
         Returns
         -------
@@ -399,6 +402,6 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             the features is `score_samples`.
         """
         X = self._validate_fitted(X)
-        self._check_support(X, "X")
+        self._check_support(X)
         out = self._apply(lambda module, x: module.log_prob(x), X, X.shape[1])
         return self._in_row_shape(out)

@@ -35,6 +35,12 @@ BLOCK_ELEMENTS = 2**20
 # "auto" takes the Bernoulli likelihood where at least this share of values is 0 or 1.
 BERNOULLI_SHARE = 0.1
 
+NOT_BERNOULLI = (
+    "X has values outside [0, 1], which the Bernoulli likelihood cannot have drawn. Scale "
+    "the columns to [0, 1] (MinMaxScaler(clip=True), or divide images by 255), or pass "
+    'likelihood="gaussian".'
+)
+
 # torch initialises weights from its global generator, which threads share.
 _INIT_LOCK = threading.Lock()
 
@@ -70,18 +76,11 @@ def _data_statistics(X, likelihood):
         if inside:
             n_extreme += np.count_nonzero(block == 0) + np.count_nonzero(block == 1)
     if likelihood == "bernoulli" and not inside:
-        raise ValueError(BERNOULLI_RANGE.format(where="X"))
+        raise ValueError(NOT_BERNOULLI)
     if likelihood == "auto":
         bernoulli = inside and n_extreme >= BERNOULLI_SHARE * X.size
         likelihood = "bernoulli" if bernoulli else "gaussian"
     return likelihood, scaler.mean_, scaler.scale_
-
-
-BERNOULLI_RANGE = (
-    "{where} has values outside [0, 1], which the Bernoulli likelihood cannot have drawn. "
-    "Scale the columns to [0, 1] (MinMaxScaler(clip=True), or divide images by 255), or "
-    'pass likelihood="gaussian".'
-)
 
 
 def _inside_unit_interval(block):
@@ -324,7 +323,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _choose_batch_size(self, n_samples):
         if self.batch_size != "auto":
             return self.batch_size
-        return int(np.clip(n_samples // 50, 128, 512))
+        return int(np.clip(n_samples // 20, 32, 512))
 
     def _architecture_for(self, row_shape, likelihood, n_classes, n_decoder_classes):
         """Return the arguments of `SSVAE` that the parameters and the data ask for."""
@@ -404,8 +403,11 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         architecture = self._architecture_for(
             row_shape, likelihood, n_classes, n_decoder_classes
         )
+        if start is not self:
+            for name in ("network", "hidden_layer_sizes", "latent_dim", "likelihood"):
+                architecture[name] = start._architecture[name]
         self._check_start(start, architecture)
-        self._check_support(X, "X", start.likelihood_)
+        start._check_support(X)
         known = start._net_classes.tolist()
         if architecture == start._architecture and known == classes.tolist():
             return copy.deepcopy(start.net_.module_).cpu(), architecture
@@ -527,6 +529,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                     f"SSVAEAnomalyDetector. Got {init_model!r}."
                 )
             check_is_fitted(init_model)
+            if init_model is not self:
+                self._forget()
             return init_model
         if self.warm_start and self.__sklearn_is_fitted__():
             return self
@@ -543,13 +547,13 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_is_fitted(self)
         return self._validate_X(X, reset=False)[0]
 
-    def _check_support(self, X, where, likelihood=None):
+    def _check_support(self, X):
         """Raise if X has values that the likelihood gives no probability."""
-        if (likelihood or self.likelihood_) != "bernoulli":
+        if self.likelihood_ != "bernoulli":
             return
         for rows in _blocks(X):
             if not _inside_unit_interval(X[rows]):
-                raise ValueError(BERNOULLI_RANGE.format(where=where))
+                raise ValueError(NOT_BERNOULLI)
 
     def _apply(self, function, rows, n_out):
         """Apply a function of the module and a block of rows to all rows.
@@ -766,7 +770,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return self._score_samples(self._validate_fitted(X))
 
     def _score_samples(self, X):
-        self._check_support(X, "X")
+        self._check_support(X)
         return self._apply(
             lambda module, x: module.log_prob(x).sum(dim=1, keepdim=True), X, 1
         )[:, 0]

@@ -68,8 +68,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     max_epochs : int, default=50
         Epochs of a fit. One epoch passes every unlabeled row once.
     batch_size : int or "auto", default="auto"
-        Rows of a batch, labeled and unlabeled together. "auto" is a fiftieth of the rows,
-        but at least 128 and at most 512.
+        Rows of a batch, labeled and unlabeled together. "auto" is a twentieth of the rows,
+        but at least 32 and at most 512.
     learning_rate : float, default=1e-3
         Step size of the optimizer.
     optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"
@@ -226,9 +226,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         y : array-like of shape (n_samples,)
             The label of each row, `unlabeled` where there is none.
         init_model : fitted SSVAEClassifier or SSVAEAnomalyDetector, default=None
-            Start from the weights of this model, which stays as it is. Its network,
-            scaling and likelihood carry over; classes that it does not know start with a
-            fresh pi head that the decoder does not yet read.
+            Start from the weights of this model, which stays as it is. Its `network`,
+            `hidden_layer_sizes`, `latent_dim` and `likelihood` take the place of this
+            estimator's, and its scaling is kept; classes that it does not know start with
+            a fresh pi head that the decoder does not yet read.
 
         Returns
         -------

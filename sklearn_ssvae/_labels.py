@@ -2,7 +2,7 @@
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 UNLABELED_CODE = -1
 
@@ -88,6 +88,8 @@ def labeled_values(y, mask):
             "unlabeled rows. Pass unlabeled=None if they mean 'no label', or fill them "
             "with the marker in use."
         )
+    if values.dtype.kind == "f":
+        assert_all_finite(values, input_name="y")
     if values.dtype.kind == "O":
         kinds = {isinstance(value, str) for value in values}
         if len(kinds) > 1:

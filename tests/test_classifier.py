@@ -4,7 +4,6 @@ import polars as pl
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 from sklearn_ssvae import SSVAEAnomalyDetector, SSVAEClassifier
@@ -30,12 +29,15 @@ def fitted_digits(digits):
     return SSVAEClassifier(random_state=0).fit(X_train, y_partly)
 
 
-def test_fifty_labels_of_digits_beat_the_supervised_model(digits, fitted_digits):
+def test_unlabeled_rows_of_digits_improve_the_classifier(digits):
+    """Against the same encoder on the fifty labeled rows alone, mean of three seeds."""
     X_train, X_test, y_partly, y_test = digits
-    labeled = y_partly >= 0
-    supervised = LogisticRegression(max_iter=5000)
-    supervised.fit(X_train[labeled] / 16, y_partly[labeled])
-    assert fitted_digits.score(X_test, y_test) > supervised.score(X_test / 16, y_test)
+
+    def mean_accuracy(alpha):
+        models = (SSVAEClassifier(alpha=alpha, random_state=seed) for seed in range(3))
+        return np.mean([clf.fit(X_train, y_partly).score(X_test, y_test) for clf in models])
+
+    assert mean_accuracy(alpha=0.3) > mean_accuracy(alpha=np.inf)
 
 
 def test_probabilities_are_probabilities(digits, fitted_digits):
@@ -66,7 +68,7 @@ def test_samples_look_like_the_data_in_mean_and_spread(digits, fitted_digits):
     X_train, *_ = digits
     X, y = fitted_digits.sample(2000, random_state=0)
     np.testing.assert_allclose(X.mean(0), X_train.mean(0), atol=2)
-    assert X.std(0).sum() == pytest.approx(X_train.std(0).sum(), rel=0.15)
+    assert X.std(0).sum() == pytest.approx(X_train.std(0).sum(), rel=0.2)
     np.testing.assert_allclose(np.bincount(y) / 2000, fitted_digits.class_prior_, atol=0.05)
 
 
@@ -83,16 +85,15 @@ def test_inverse_transform_decodes_by_class_or_on_average(fitted_digits):
     np.testing.assert_allclose(fitted_digits.inverse_transform(Z), average)
 
 
-def test_decoding_the_embedding_with_the_predicted_class_is_near_the_reconstruction(
-    digits, fitted_digits
+def test_decoding_the_embedding_with_a_sure_class_is_the_reconstruction(
+    blobs, make_classifier
 ):
-    _, X_test, _, _ = digits
-    sure = X_test[fitted_digits.predict_proba(X_test).max(1) > 1 - 1e-3]
+    X, _, y = blobs
+    clf = make_classifier(alpha=20, max_epochs=100).fit(X, y)
+    sure = X[clf.predict_proba(X).max(1) > 1 - 1e-6]
     assert len(sure) > 10
-    decoded = fitted_digits.inverse_transform(
-        fitted_digits.transform(sure), y=fitted_digits.predict(sure)
-    )
-    np.testing.assert_allclose(decoded, fitted_digits.reconstruct(sure), atol=0.2)
+    decoded = clf.inverse_transform(clf.transform(sure), y=clf.predict(sure))
+    np.testing.assert_allclose(decoded / X.std(0), clf.reconstruct(sure) / X.std(0), atol=1e-4)
 
 
 def test_the_unit_of_the_columns_changes_no_class(blobs, make_classifier):
@@ -197,7 +198,7 @@ def test_a_constant_column_changes_nothing_but_itself(column, blobs, make_classi
 def test_a_single_column_is_enough(blobs, make_classifier):
     _, y_true, y = blobs
     X = 10.0 * y_true[:, None] + np.random.RandomState(0).normal(size=(300, 1))
-    clf = make_classifier(max_epochs=40).fit(X, y)
+    clf = make_classifier(max_epochs=100).fit(X, y)
     assert clf.score(X, y_true) > 0.95
     assert clf.transform(X).shape == (300, 2)
 
@@ -334,13 +335,19 @@ def test_a_classifier_learns_on_from_a_detector(blobs, make_classifier, make_det
     assert np.array_equal(det.score_samples(X), before)
 
 
+def test_the_model_to_start_from_brings_its_network(blobs, make_classifier, make_detector):
+    X, _, y = blobs
+    det = make_detector(hidden_layer_sizes=(9, 4), latent_dim=3).fit(X)
+    assert make_classifier().fit(X, y, init_model=det).transform(X).shape == (300, 3)
+
+
 def test_weights_of_another_shape_are_refused(blobs, make_classifier, make_detector):
     X, _, y = blobs
-    det = make_detector().fit(X)
-    with pytest.raises(ValueError, match=r"latent_dim=2, but this estimator asks for 3"):
-        make_classifier(latent_dim=3).fit(X, y, init_model=det)
     with pytest.raises(ValueError, match=r"input_shape=\(5,"):
-        make_classifier().fit(X[:, :4], y, init_model=det)
+        make_classifier().fit(X[:, :4], y, init_model=make_detector().fit(X))
+    clf = make_classifier(warm_start=True).fit(X, y).set_params(latent_dim=3)
+    with pytest.raises(ValueError, match=r"latent_dim=2, but this estimator asks for 3"):
+        clf.fit(X, y)
 
 
 # early stopping

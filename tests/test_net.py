@@ -63,8 +63,8 @@ def test_callbacks_see_every_epoch_and_batch(blobs, make_classifier):
     clf = make_classifier(max_epochs=3, batch_size=60, callbacks=[_Recorder()])
     clf.fit(X, y)
     calls = dict(clf.net_.callbacks_)["_Recorder"].calls_
-    # 270 unlabeled rows, 30 of them a batch.
-    assert calls == ["train"] + 3 * (["epoch"] + 9 * ["batch"])
+    # 270 unlabeled rows, 54 of them a batch.
+    assert calls == ["train"] + 3 * (["epoch"] + 5 * ["batch"])
 
 
 def test_the_users_callbacks_stay_as_they_were(blobs, make_classifier):
@@ -124,7 +124,7 @@ def test_a_loss_that_is_not_finite_says_where_and_what_to_do(blobs, make_classif
 
 def test_weights_that_are_not_finite_after_the_last_step_are_found(blobs, make_classifier):
     X, _, y = blobs
-    clf = make_classifier(batch_size=60, max_epochs=2, callbacks=[_Poison(2, 9)])
+    clf = make_classifier(batch_size=60, max_epochs=2, callbacks=[_Poison(2, 5)])
     with pytest.raises(ValueError, match=r"weights pi\.bias are not finite .* epoch 2"):
         clf.fit(X, y)
 

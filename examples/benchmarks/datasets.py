@@ -9,6 +9,7 @@ ADBench's "Classical" sets and the sets of Chapelle, Schoelkopf and Zien's
 """
 
 import argparse
+import ast
 import os
 from pathlib import Path
 
@@ -90,12 +91,10 @@ def hide_labels(y, n_labeled, seed, marker=-1):
     return y_partly
 
 
-def parse_value(text):
-    """Read a parameter's value from the command line."""
-    try:
-        return eval(text, {"__builtins__": {}}, {"inf": np.inf})
-    except (NameError, SyntaxError):
-        return text
+def parse_params(text):
+    """Read parameters of an estimator, written as in a call, from the command line."""
+    call = ast.parse(f"f({text.replace('inf', '1e999')})", mode="eval").body
+    return {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
 
 
 def argument_parser(doc):
