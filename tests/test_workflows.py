@@ -65,7 +65,7 @@ def test_a_pipeline_classifies_embeds_and_decodes(blobs, make_classifier):
 def test_metadata_routing_passes_the_model_to_start_from(
     blobs, make_classifier, make_detector
 ):
-    X, y_true, y = blobs
+    X, _, y = blobs
     det = make_detector(max_epochs=20).fit(X)
     with sklearn.config_context(enable_metadata_routing=True):
         clf = make_classifier(learning_rate=1e-30).set_fit_request(init_model=True)

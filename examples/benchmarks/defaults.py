@@ -1,6 +1,6 @@
-"""Compare settings of the estimators over development sets: how the defaults were chosen.
+r"""Compare settings of the estimators over development sets: how the defaults were chosen.
 
-    python examples/benchmarks/defaults.py classifier --data FOLDER \\
+    python examples/benchmarks/defaults.py classifier --data FOLDER \
         "" "alpha=0.3" "alpha=inf" "hidden_layer_sizes=(128, 128)"
     python examples/benchmarks/defaults.py detector --data FOLDER "" "latent_dim=2"
 
