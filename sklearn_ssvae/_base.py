@@ -14,7 +14,6 @@ from sklearn.base import (
     TransformerMixin,
     clone,
 )
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -23,99 +22,27 @@ from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 
 from ._batching import Rows
+from ._data import (
+    NOT_BERNOULLI,
+    blocks,
+    data_statistics,
+    inside_unit_interval,
+    stratified_holdout,
+)
 from ._labels import encode_labels
 from ._likelihoods import LIKELIHOODS
 from ._module import SSVAE
-from ._net import OPTIMIZERS, SSVAENet, optimizer_params, thread_limit
-from ._networks import NETWORKS
-
-# Elements of the data that one block of a pass over them holds.
-BLOCK_ELEMENTS = 2**20
-
-# "auto" takes the Bernoulli likelihood where at least this share of values is 0 or 1.
-BERNOULLI_SHARE = 0.1
-
-NOT_BERNOULLI = (
-    "X has values outside [0, 1], which the Bernoulli likelihood cannot have drawn. Scale "
-    "the columns to [0, 1] (MinMaxScaler(clip=True), or divide images by 255), or pass "
-    'likelihood="gaussian".'
+from ._net import (
+    OPTIMIZERS,
+    SSVAENet,
+    optimizer_params,
+    resolve_device,
+    thread_limit,
 )
+from ._networks import NETWORKS
 
 # torch initialises weights from its global generator, which threads share.
 _INIT_LOCK = threading.Lock()
-
-
-def _blocks(X):
-    """Slices of rows that bound the memory of a pass over the data."""
-    return gen_batches(len(X), max(BLOCK_ELEMENTS // X.shape[1], 1))
-
-
-def _data_statistics(X, likelihood):
-    """Choose the likelihood and compute each column's mean and standard deviation.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        The rows, read block by block.
-    likelihood : str
-        Key of `LIKELIHOODS`, or "auto".
-
-    Returns
-    -------
-    likelihood : str
-        Key of `LIKELIHOODS`.
-    shift, scale : ndarray of float64 of shape (n_features,)
-        Column means and standard deviations, 1 for a constant column.
-    """
-    scaler = StandardScaler()
-    inside, n_extreme = True, 0
-    for rows in _blocks(X):
-        block = X[rows]
-        scaler.partial_fit(block)
-        inside = inside and _inside_unit_interval(block)
-        if inside:
-            n_extreme += np.count_nonzero(block == 0) + np.count_nonzero(block == 1)
-    if likelihood == "bernoulli" and not inside:
-        raise ValueError(NOT_BERNOULLI)
-    if likelihood == "auto":
-        bernoulli = inside and n_extreme >= BERNOULLI_SHARE * X.size
-        likelihood = "bernoulli" if bernoulli else "gaussian"
-    return likelihood, scaler.mean_, scaler.scale_
-
-
-def _inside_unit_interval(block):
-    return bool(block.min() >= 0 and block.max() <= 1)
-
-
-def stratified_holdout(codes, fraction, rng):
-    """Split row numbers so that the held-out part has the same share of every class.
-
-    Parameters
-    ----------
-    codes : ndarray of int of shape (n_samples,)
-        Class of each row, -1 where it has no label; the unlabeled rows count as a class.
-    fraction : float
-        Share of rows to hold out.
-    rng : RandomState
-        Source of the draw.
-
-    Returns
-    -------
-    train, held_out : ndarray of int
-        Row numbers in ascending order. Each class keeps a row in training.
-    """
-    held_out = []
-    carry = rng.uniform()
-    for code in np.unique(codes):
-        members = np.flatnonzero(codes == code)
-        wanted = fraction * len(members) + carry
-        n_held_out = min(int(wanted), len(members) - 1)
-        carry = min(wanted - n_held_out, 1.0)
-        held_out.append(rng.choice(members, n_held_out, replace=False))
-    held_out = np.sort(np.concatenate(held_out))
-    mask = np.ones(len(codes), dtype=bool)
-    mask[held_out] = False
-    return np.flatnonzero(mask), held_out
 
 
 def _concatenate_history(history, epoch_terms):
@@ -131,45 +58,6 @@ def _concatenate_history(history, epoch_terms):
         )
         for name in names
     }
-
-
-def resolve_device(device):
-    """Turn "auto" into the best device there is, and refuse one that is missing.
-
-    Parameters
-    ----------
-    device : str
-        "auto" for cuda, mps or cpu in this order, or torch's name of a device.
-
-    Returns
-    -------
-    device : str
-        Name of a device that is present.
-
-    Raises
-    ------
-    ValueError
-        If the device is not present.
-    """
-    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    has_mps = torch.backends.mps.is_available()
-    if device == "auto":
-        return "cuda" if n_cuda else "mps" if has_mps else "cpu"
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(
-            f"device={device!r} is not a device that torch knows. Pass "
-            '"auto", "cpu", "cuda", "cuda:0" or "mps".'
-        ) from error
-    present = {"cpu": True, "cuda": n_cuda > (wanted.index or 0), "mps": has_mps}
-    if not present.get(wanted.type, False):
-        raise ValueError(
-            f"device={device!r} is not present: torch sees {n_cuda} CUDA device(s) and "
-            f'{"an" if has_mps else "no"} MPS device here. Pass device="auto" to use the '
-            'best device there is, or device="cpu".'
-        )
-    return device
 
 
 def _has_decoder(estimator):
@@ -391,7 +279,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Make the module to train: a new one, or one with the weights of `start`."""
         n_classes = len(classes)
         if start is None:
-            likelihood, shift, scale = _data_statistics(X, self.likelihood)
+            likelihood, shift, scale = data_statistics(X, self.likelihood)
             architecture = self._architecture_for(
                 row_shape, likelihood, n_classes, n_decoder_classes
             )
@@ -551,8 +439,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Raise if X has values that the likelihood gives no probability."""
         if self.likelihood_ != "bernoulli":
             return
-        for rows in _blocks(X):
-            if not _inside_unit_interval(X[rows]):
+        for rows in blocks(X):
+            if not inside_unit_interval(X[rows]):
                 raise ValueError(NOT_BERNOULLI)
 
     def _apply(self, function, rows, n_out):

@@ -48,6 +48,45 @@ def optimizer_params(optimizer, device):
     return {"optimizer": optimizer_class, **params}
 
 
+def resolve_device(device):
+    """Turn "auto" into the best device there is, and refuse one that is missing.
+
+    Parameters
+    ----------
+    device : str
+        "auto" for cuda, mps or cpu in this order, or torch's name of a device.
+
+    Returns
+    -------
+    device : str
+        Name of a device that is present.
+
+    Raises
+    ------
+    ValueError
+        If the device is not present.
+    """
+    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    has_mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return "cuda" if n_cuda else "mps" if has_mps else "cpu"
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device={device!r} is not a device that torch knows. Pass "
+            '"auto", "cpu", "cuda", "cuda:0" or "mps".'
+        ) from error
+    present = {"cpu": True, "cuda": n_cuda > (wanted.index or 0), "mps": has_mps}
+    if not present.get(wanted.type, False):
+        raise ValueError(
+            f"device={device!r} is not present: torch sees {n_cuda} CUDA device(s) and "
+            f'{"an" if has_mps else "no"} MPS device here. Pass device="auto" to use the '
+            'best device there is, or device="cpu".'
+        )
+    return device
+
+
 @contextlib.contextmanager
 def thread_limit(module):
     """Hold torch to one thread while a small network works.

@@ -1,5 +1,7 @@
 """Splitters and scorers that know unlabeled rows."""
 
+from abc import abstractmethod
+
 import numpy as np
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import (
@@ -19,21 +21,67 @@ __all__ = [
 ]
 
 
-def _split_labeled(splitter, y, unlabeled):
-    """Split the labeled rows and add every unlabeled row to every training set."""
-    y = check_labels(y)
-    mask = is_unlabeled(y, unlabeled)
-    rows, rest = np.flatnonzero(~mask), np.flatnonzero(mask)
-    if not len(rows):
-        raise ValueError(
-            f"y has no labeled row to split: all {len(y)} values are the unlabeled marker "
-            f"{unlabeled!r}."
-        )
-    for train, test in splitter.split(rows, labeled_values(y, mask)):
-        yield np.sort(np.concatenate([rows[train], rest])), np.sort(rows[test])
+class _LabeledRowsSplitter(BaseCrossValidator):
+    """Splits the labeled rows; every training set has all unlabeled rows."""
+
+    @abstractmethod
+    def _stratified_splitter(self):
+        """Make scikit-learn's splitter of the labeled rows."""
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        """Return the number of splits.
+
+        Parameters
+        ----------
+        X, y, groups : object
+            Ignored, there for scikit-learn's interface.
+
+        Returns
+        -------
+        n_splits : int
+            Number of splits.
+        """
+        return self.n_splits
+
+    def split(self, X, y, groups=None):
+        """Generate the row numbers of each training and test set.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows; only their number matters.
+        y : array-like of shape (n_samples,)
+            Labels, `unlabeled` where there is none.
+        groups : object
+            Ignored, there for scikit-learn's interface.
+
+        Yields
+        ------
+        train : ndarray of int
+            All unlabeled rows and the labeled rows that are not tested, ascending.
+        test : ndarray of int
+            Labeled rows alone, ascending.
+
+        Raises
+        ------
+        ValueError
+            If no row has a label, or the labeled rows are too few to stratify.
+        """
+        check_consistent_length(X, y)
+        y = check_labels(y)
+        mask = is_unlabeled(y, self.unlabeled)
+        rows, rest = np.flatnonzero(~mask), np.flatnonzero(mask)
+        if not len(rows):
+            raise ValueError(
+                f"y has no labeled row to split: all {len(y)} values are the unlabeled "
+                f"marker {self.unlabeled!r}."
+            )
+        splits = self._stratified_splitter().split(rows, labeled_values(y, mask))
+        for train, test in splits:
+            yield np.sort(np.concatenate([rows[train], rest])), np.sort(rows[test])
 
 
-class SemiSupervisedKFold(BaseCrossValidator):
+class SemiSupervisedKFold(_LabeledRowsSplitter):
     """Stratified folds of the labeled rows; unlabeled rows always train.
 
     Every test set holds labeled rows alone, so that any metric can score it, and every
@@ -71,53 +119,13 @@ class SemiSupervisedKFold(BaseCrossValidator):
         self.random_state = random_state
         self.unlabeled = unlabeled
 
-    def get_n_splits(self, X=None, y=None, groups=None):
-        """Return the number of folds.
-
-        Parameters
-        ----------
-        X, y, groups : object
-            Ignored, there for scikit-learn's interface.
-
-        Returns
-        -------
-        n_splits : int
-            Number of folds.
-        """
-        return self.n_splits
-
-    def split(self, X, y, groups=None):
-        """Generate the row numbers of each training and test set.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows; only their number matters.
-        y : array-like of shape (n_samples,)
-            Labels, `unlabeled` where there is none.
-        groups : object
-            Ignored, there for scikit-learn's interface.
-
-        Yields
-        ------
-        train : ndarray of int
-            All unlabeled rows and the labeled rows of the other folds, ascending.
-        test : ndarray of int
-            The labeled rows of the fold, ascending.
-
-        Raises
-        ------
-        ValueError
-            If no row has a label, or no class has `n_splits` labeled rows.
-        """
-        check_consistent_length(X, y)
-        folds = StratifiedKFold(
+    def _stratified_splitter(self):
+        return StratifiedKFold(
             self.n_splits, shuffle=self.shuffle, random_state=self.random_state
         )
-        yield from _split_labeled(folds, y, self.unlabeled)
 
 
-class SemiSupervisedShuffleSplit(BaseCrossValidator):
+class SemiSupervisedShuffleSplit(_LabeledRowsSplitter):
     """Stratified random splits of the labeled rows; unlabeled rows always train.
 
     Parameters
@@ -161,53 +169,13 @@ class SemiSupervisedShuffleSplit(BaseCrossValidator):
         self.random_state = random_state
         self.unlabeled = unlabeled
 
-    def get_n_splits(self, X=None, y=None, groups=None):
-        """Return the number of splits.
-
-        Parameters
-        ----------
-        X, y, groups : object
-            Ignored, there for scikit-learn's interface.
-
-        Returns
-        -------
-        n_splits : int
-            Number of splits.
-        """
-        return self.n_splits
-
-    def split(self, X, y, groups=None):
-        """Generate the row numbers of each training and test set.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Rows; only their number matters.
-        y : array-like of shape (n_samples,)
-            Labels, `unlabeled` where there is none.
-        groups : object
-            Ignored, there for scikit-learn's interface.
-
-        Yields
-        ------
-        train : ndarray of int
-            All unlabeled rows and the drawn labeled ones, ascending.
-        test : ndarray of int
-            The other labeled rows, ascending.
-
-        Raises
-        ------
-        ValueError
-            If no row has a label, or the labeled rows are too few to stratify.
-        """
-        check_consistent_length(X, y)
-        shuffles = StratifiedShuffleSplit(
+    def _stratified_splitter(self):
+        return StratifiedShuffleSplit(
             self.n_splits,
             test_size=self.test_size,
             train_size=self.train_size,
             random_state=self.random_state,
         )
-        yield from _split_labeled(shuffles, y, self.unlabeled)
 
 
 class _LabeledRowsScorer:

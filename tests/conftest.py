@@ -26,35 +26,27 @@ def blobs():
     return X, y, y_partly
 
 
-@pytest.fixture
-def make_classifier():
-    """Make classifiers that train in a moment."""
+def _maker(estimator_class):
+    """Make estimators that train in a moment."""
 
     def make(**params):
-        defaults = {
+        quick = {
             "hidden_layer_sizes": (16,),
             "latent_dim": 2,
             "max_epochs": 5,
             "batch_size": 64,
             "random_state": 0,
         }
-        return SSVAEClassifier(**{**defaults, **params})
+        return estimator_class(**{**quick, **params})
 
     return make
+
+
+@pytest.fixture
+def make_classifier():
+    return _maker(SSVAEClassifier)
 
 
 @pytest.fixture
 def make_detector():
-    """Make detectors that train in a moment."""
-
-    def make(**params):
-        defaults = {
-            "hidden_layer_sizes": (16,),
-            "latent_dim": 2,
-            "max_epochs": 5,
-            "batch_size": 64,
-            "random_state": 0,
-        }
-        return SSVAEAnomalyDetector(**{**defaults, **params})
-
-    return make
+    return _maker(SSVAEAnomalyDetector)

@@ -376,19 +376,6 @@ def test_early_stopping_keeps_the_best_weights(blobs, make_classifier):
     assert np.array_equal(best.predict_proba(X), clf.predict_proba(X))
 
 
-def test_the_validation_set_is_stratified_and_never_takes_a_class_last_label():
-    from sklearn_ssvae._base import stratified_holdout
-
-    codes = np.r_[np.repeat([0, 1, 2, 3], [50, 30, 9, 1]), np.full(400, -1)]
-    for seed in range(20):
-        train, held_out = stratified_holdout(codes, 0.1, np.random.RandomState(seed))
-        assert sorted([*train, *held_out]) == list(range(490))
-        counts = {code: (codes[held_out] == code).sum() for code in np.unique(codes)}
-        for code, expected in {-1: 40, 0: 5, 1: 3, 2: 0.9, 3: 0}.items():
-            assert abs(counts[code] - expected) <= 1
-        assert counts[3] == 0
-
-
 def test_the_detector_has_the_same_parameters():
     shared = set(SSVAEClassifier().get_params())
     own = set(SSVAEAnomalyDetector().get_params()) - shared

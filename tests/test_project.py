@@ -15,6 +15,7 @@ PACKAGE = ROOT / "sklearn_ssvae"
 
 FLOORS = {
     "_labels": 0,
+    "_data": 0,
     "_networks": 1,
     "_likelihoods": 1,
     "_priors": 1,

@@ -1,0 +1,91 @@
+"""What a fit learns of the rows before it trains, block by block."""
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import gen_batches
+
+# Elements of the data that one block of a pass over them holds.
+BLOCK_ELEMENTS = 2**20
+
+# "auto" takes the Bernoulli likelihood where at least this share of values is 0 or 1.
+BERNOULLI_SHARE = 0.1
+
+NOT_BERNOULLI = (
+    "X has values outside [0, 1], which the Bernoulli likelihood cannot have drawn. Scale "
+    "the columns to [0, 1] (MinMaxScaler(clip=True), or divide images by 255), or pass "
+    'likelihood="gaussian".'
+)
+
+
+def blocks(X):
+    """Slices of rows that bound the memory of a pass over the data."""
+    return gen_batches(len(X), max(BLOCK_ELEMENTS // X.shape[1], 1))
+
+
+def inside_unit_interval(block):
+    """Whether all values of a block lie in [0, 1]."""
+    return bool(block.min() >= 0 and block.max() <= 1)
+
+
+def data_statistics(X, likelihood):
+    """Choose the likelihood and compute each column's mean and standard deviation.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        The rows, read block by block.
+    likelihood : str
+        "bernoulli", "auto" or another.
+
+    Returns
+    -------
+    likelihood : str
+        "auto" replaced by "bernoulli" or "gaussian".
+    shift, scale : ndarray of float64 of shape (n_features,)
+        Column means and standard deviations, 1 for a constant column.
+    """
+    scaler = StandardScaler()
+    inside, n_extreme = True, 0
+    for rows in blocks(X):
+        block = X[rows]
+        scaler.partial_fit(block)
+        inside = inside and inside_unit_interval(block)
+        if inside:
+            n_extreme += np.count_nonzero(block == 0) + np.count_nonzero(block == 1)
+    if likelihood == "bernoulli" and not inside:
+        raise ValueError(NOT_BERNOULLI)
+    if likelihood == "auto":
+        bernoulli = inside and n_extreme >= BERNOULLI_SHARE * X.size
+        likelihood = "bernoulli" if bernoulli else "gaussian"
+    return likelihood, scaler.mean_, scaler.scale_
+
+
+def stratified_holdout(codes, fraction, rng):
+    """Split row numbers so that the held-out part has the same share of every class.
+
+    Parameters
+    ----------
+    codes : ndarray of int of shape (n_samples,)
+        Class of each row, -1 where it has no label; the unlabeled rows count as a class.
+    fraction : float
+        Share of rows to hold out.
+    rng : RandomState
+        Source of the draw.
+
+    Returns
+    -------
+    train, held_out : ndarray of int
+        Row numbers in ascending order. Each class keeps a row in training.
+    """
+    held_out = []
+    carry = rng.uniform()
+    for code in np.unique(codes):
+        members = np.flatnonzero(codes == code)
+        wanted = fraction * len(members) + carry
+        n_held_out = min(int(wanted), len(members) - 1)
+        carry = min(wanted - n_held_out, 1.0)
+        held_out.append(rng.choice(members, n_held_out, replace=False))
+    held_out = np.sort(np.concatenate(held_out))
+    mask = np.ones(len(codes), dtype=bool)
+    mask[held_out] = False
+    return np.flatnonzero(mask), held_out
