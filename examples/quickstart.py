@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LogisticRegression
@@ -24,10 +25,10 @@ ODD_DIGIT = 4
 
 
 def load(seed):
-    """Split the digits, scaled to [0, 1], and hide all but fifty of the labels."""
+    """Split the digits and hide all but fifty of the training labels."""
     X, y = load_digits(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(
-        X / 16, y, test_size=0.3, stratify=y, random_state=seed
+        X, y, test_size=0.3, stratify=y, random_state=seed
     )
     labeled, _ = train_test_split(
         np.arange(len(X_train)),
@@ -40,28 +41,38 @@ def load(seed):
     return X_train, X_test, y_partly, y_train, y_test
 
 
-def classify(X_train, X_test, y_partly, y_test, seed):
-    """Compare classifiers on the held-out rows; return the fitted model."""
-    labeled = y_partly >= 0
-    clf = SSVAEClassifier(random_state=seed)
-    rivals = {
-        "SSVAEClassifier": clf,
-        "its encoder alone (ES)": SSVAEClassifier(alpha=np.inf, random_state=seed),
+def classify(n_splits, seed):
+    """Compare classifiers on held-out rows; return the model of the first split."""
+    models = {
+        "SSVAEClassifier": SSVAEClassifier(),
+        "its encoder alone (ES)": SSVAEClassifier(alpha=np.inf),
         "LabelSpreading": LabelSpreading(kernel="knn", n_neighbors=10),
-        "SelfTraining": SelfTrainingClassifier(LogisticRegression(max_iter=2000)),
-        "LogisticRegression": LogisticRegression(max_iter=2000),
+        "SelfTraining": SelfTrainingClassifier(LogisticRegression(max_iter=5000)),
+        "LogisticRegression": LogisticRegression(max_iter=5000),
     }
-    print(f"\n{N_LABELED} labels of {len(y_partly)} rows, {len(y_test)} held out\n")
+    figures = {name: [] for name in models}
+    for split in range(seed, seed + n_splits):
+        X_train, X_test, y_partly, _, y_test = load(split)
+        labeled = y_partly >= 0
+        for name, model in models.items():
+            start = time.perf_counter()
+            fitted = clone(model)
+            if isinstance(model, SSVAEClassifier):
+                fitted.set_params(random_state=split)
+            rows = labeled if name == "LogisticRegression" else slice(None)
+            fitted.fit(X_train[rows], y_partly[rows])
+            seconds = time.perf_counter() - start
+            # LabelSpreading gives exact zeros.
+            proba = np.clip(fitted.predict_proba(X_test), 1e-6, 1)
+            loss = log_loss(y_test, proba / proba.sum(axis=1, keepdims=True))
+            figures[name].append((fitted.score(X_test, y_test), loss, seconds))
+            if split == seed and name == "SSVAEClassifier":
+                clf = fitted
+    print(f"\n{N_LABELED} labels of {len(y_partly)} rows, {len(y_test)} held out,", end=" ")
+    print(f"mean of {n_splits} splits\n")
     print(f"{'model':<24} accuracy  log loss  seconds")
-    for name, model in rivals.items():
-        rows = labeled if name == "LogisticRegression" else slice(None)
-        start = time.perf_counter()
-        model.fit(X_train[rows], y_partly[rows])
-        seconds = time.perf_counter() - start
-        # LabelSpreading gives exact zeros.
-        proba = np.clip(model.predict_proba(X_test), 1e-6, 1)
-        loss = log_loss(y_test, proba / proba.sum(axis=1, keepdims=True))
-        accuracy = model.score(X_test, y_test)
+    for name, values in figures.items():
+        accuracy, loss, seconds = np.mean(values, axis=0)
         print(f"{name:<24} {accuracy:8.3f}  {loss:8.3f}  {seconds:7.1f}", flush=True)
     return clf
 
@@ -94,7 +105,7 @@ def draw_generated(clf, path):
     X, _ = clf.sample(len(y), y=y, observation_noise=False, random_state=0)
     figure, axes = plt.subplots(10, n_columns, figsize=(n_columns / 2, 5.4))
     for ax, image in zip(axes.flat, X):
-        ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
+        ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_color("0.8")
     for ax, label in zip(axes[:, 0], clf.classes_):
@@ -117,7 +128,7 @@ def draw_latent_space(clf, X, y, y_partly, path):
     ax.scatter(*Z[labeled].T, s=70, facecolors="none", edgecolors="black", linewidths=1)
     figure.colorbar(points, ticks=range(10), label="digit")
     ax.set(
-        title="Latent means; the labeled rows are ringed",
+        title="Latent means z hold the style, pi the class (labeled rows ringed)",
         xlabel="first principal direction of z",
         ylabel="second principal direction of z",
     )
@@ -134,7 +145,7 @@ def draw_hardest(X, y, scores, path):
     figure, axes = plt.subplots(n_rows, n_columns, figsize=(10, 3.9))
     for ax, row in zip(axes.flat, order):
         odd = y[row] == ODD_DIGIT
-        ax.imshow(X[row].reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
+        ax.imshow(X[row].reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"{y[row]}: {scores[row]:.0f}", fontsize=9)
         ax.spines[:].set(color="tab:red" if odd else "0.8", linewidth=2.5 if odd else 1)
@@ -151,11 +162,12 @@ def draw_hardest(X, y, scores, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("out"))
     args = parser.parse_args()
 
+    clf = classify(args.splits, args.seed)
     X_train, X_test, y_partly, y_train, y_test = load(args.seed)
-    clf = classify(X_train, X_test, y_partly, y_test, args.seed)
     scores = find_anomalies(X_train, X_test, y_partly, y_train, y_test, args.seed)
 
     try:
