@@ -20,12 +20,12 @@ test: $(VENV)/.ready  ## run all tests and doctests
 	SCIPY_ARRAY_API=1 $(RUN) -m pytest
 
 lint: $(VENV)/.ready  ## check style
-	$(RUN) -m pip install --quiet --constraint constraints.txt '.[dev]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
 docs: $(VENV)/.ready  ## build the documentation into docs/_build
-	$(RUN) -m pip install --quiet --constraint constraints.txt '.[docs]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(RUN) -m sphinx -W docs docs/_build
 
 clean:  ## remove what the other targets made

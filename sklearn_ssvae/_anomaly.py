@@ -116,7 +116,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         Rows of each.
     class_prior_ : ndarray of shape (n_normal_classes,)
         Share of each normal kind among the rows labeled with one.
-    history_ : dict of ndarray of shape (n_iter_,)
+    history_ : dict of ndarray of shape (n_epochs,)
         Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``
         and ``cross_entropy`` as far as the model has them, and ``valid_...`` of held-out
         rows. Nats a row, `log_prob` that of the standardised features.
@@ -126,7 +126,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         Epochs trained, over all fits that went on from one another.
     n_features_in_ : int
         Number of features seen during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had names that are all strings.
     net_ : SSVAENet
         The trained skorch net; ``net_.module_`` is the torch module.

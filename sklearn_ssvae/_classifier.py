@@ -112,7 +112,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Labeled rows of each class.
     class_prior_ : ndarray of shape (n_classes,)
         Share of each class among the labeled rows.
-    history_ : dict of ndarray of shape (n_iter_,)
+    history_ : dict of ndarray of shape (n_epochs,)
         Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``
         and ``cross_entropy`` as far as the model has them, and ``valid_...`` of held-out
         rows. Nats a row, `log_prob` that of the standardised features.
@@ -122,7 +122,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Epochs trained, over all fits that went on from one another.
     n_features_in_ : int
         Number of features seen during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had names that are all strings.
     net_ : SSVAENet
         The trained skorch net; ``net_.module_`` is the torch module.
