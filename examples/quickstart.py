@@ -2,7 +2,7 @@
 
     make demo
 
-Prints two tables and draws three pictures into the folder out/. Takes about a minute.
+Prints two tables and draws three pictures into the folder out/. Takes a minute or two.
 """
 
 import argparse
@@ -43,12 +43,13 @@ def load(seed):
 
 def classify(n_splits, seed):
     """Compare classifiers on held-out rows; return the model of the first split."""
+    logistic_regression = LogisticRegression(max_iter=5000)
     models = {
         "SSVAEClassifier": SSVAEClassifier(),
         "its encoder alone (ES)": SSVAEClassifier(alpha=np.inf),
         "LabelSpreading": LabelSpreading(kernel="knn", n_neighbors=10),
-        "SelfTraining": SelfTrainingClassifier(LogisticRegression(max_iter=5000)),
-        "LogisticRegression": LogisticRegression(max_iter=5000),
+        "SelfTraining": SelfTrainingClassifier(logistic_regression),
+        "LogisticRegression": logistic_regression,
     }
     figures = {name: [] for name in models}
     for split in range(seed, seed + n_splits):

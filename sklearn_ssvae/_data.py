@@ -75,7 +75,8 @@ def stratified_holdout(codes, fraction, rng):
     Returns
     -------
     train, held_out : ndarray of int
-        Row numbers in ascending order. Each class keeps a row in training.
+        Row numbers in ascending order. Each class keeps a row in training, and at least
+        one labeled row is held out if a class has two.
     """
     held_out = []
     carry = rng.uniform()
@@ -85,7 +86,12 @@ def stratified_holdout(codes, fraction, rng):
         n_held_out = min(int(wanted), len(members) - 1)
         carry = min(wanted - n_held_out, 1.0)
         held_out.append(rng.choice(members, n_held_out, replace=False))
-    held_out = np.sort(np.concatenate(held_out))
+    held_out = np.concatenate(held_out)
+    counts = np.bincount(codes[codes >= 0], minlength=1)
+    if counts.max() > 1 and not (codes[held_out] >= 0).any():
+        largest = np.flatnonzero(codes == counts.argmax())
+        held_out = np.append(held_out, rng.choice(largest))
+    held_out = np.sort(held_out)
     mask = np.ones(len(codes), dtype=bool)
     mask[held_out] = False
     return np.flatnonzero(mask), held_out

@@ -42,3 +42,11 @@ def test_the_validation_set_is_stratified_and_never_takes_a_class_last_label():
         for code, expected in {-1: 40, 0: 5, 1: 3, 2: 0.9, 3: 0}.items():
             assert abs(counts[code] - expected) <= 1
         assert counts[3] == 0
+
+
+def test_a_labeled_row_is_held_out_whenever_a_class_has_two():
+    codes = np.r_[0, 0, 1, np.full(37, -1)]
+    for seed in range(20):
+        _, held_out = stratified_holdout(codes, 0.01, np.random.RandomState(seed))
+        assert (codes[held_out] == 0).sum() == 1
+        assert (codes[held_out] == 1).sum() == 0

@@ -168,10 +168,10 @@ def test_a_missing_gpu(estimator):
         estimator.set_params(device="cuda").fit(X, Y)
 
 
-@pytest.mark.parametrize("y", [np.r_[0, 1, 2, np.full(37, -1)], np.r_[0, 0, 1, 1, [-1] * 36]])
-def test_too_few_labels_to_hold_any_out(y):
+def test_too_few_labels_to_hold_any_out():
+    y = np.r_[0, 1, 2, np.full(37, -1)]
     with pytest.raises(ValueError, match="early_stopping=True holds out"):
-        SSVAEClassifier(early_stopping=True, validation_fraction=0.01).fit(X, y)
+        SSVAEClassifier(early_stopping=True).fit(X, y)
 
 
 def test_the_first_chunk_without_classes():
