@@ -308,10 +308,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             y = check_labels(y)
             check_consistent_length(range(n_samples), y)
             self._refuse_verdicts(y)
-            codes, classes = encode_labels(y, self.unlabeled)
-            if known is not None and len(known):
-                both = np.union1d(known, classes) if len(classes) else known
-                codes, classes = encode_labels(y, self.unlabeled, both)
+            codes, classes = encode_labels(y, self.unlabeled, known, grow=True)
         anomalous = np.zeros(len(classes), dtype=bool)
         if self.anomaly_labels is not None:
             anomalous = np.isin(classes, np.atleast_1d(self.anomaly_labels))

@@ -245,7 +245,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         start = self._start_of_fit(init_model)
         X, row_shape, y = self._validate(X, y, reset=start is not self)
         known = self.classes_ if start is self else None
-        codes, classes = self._encode(y, known, grow=True)
+        codes, classes = encode_labels(y, self.unlabeled, known, grow=True)
         if not (codes >= 0).any():
             raise ValueError(
                 f"y has no labeled row: all {len(y)} values are the unlabeled marker "
@@ -299,7 +299,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         else:
             classes = self.classes_
         X, row_shape, y = self._validate(X, y, reset=start is None)
-        codes, classes = self._encode(y, classes)
+        codes, classes = encode_labels(y, self.unlabeled, classes)
         return self._fit(X, row_shape, codes, classes, start, epochs=1)
 
     def _fit(self, X, row_shape, codes, classes, start, epochs=None):
@@ -317,13 +317,6 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         y = check_labels(y)
         check_consistent_length(X, y)
         return X, row_shape, y
-
-    def _encode(self, y, known=None, grow=False):
-        """Turn labels into codes for the known classes, or for those and the new ones."""
-        if known is not None and grow:
-            _, new = encode_labels(y, self.unlabeled)
-            known = np.union1d(known, new) if len(new) else known
-        return encode_labels(y, self.unlabeled, known)
 
     def _check_n_classes(self, classes):
         if len(classes) < 2:

@@ -102,7 +102,7 @@ def labeled_values(y, mask):
     return values
 
 
-def encode_labels(y, unlabeled=-1, classes=None):
+def encode_labels(y, unlabeled=-1, classes=None, grow=False):
     """Turn labels into integer codes.
 
     Parameters
@@ -114,6 +114,8 @@ def encode_labels(y, unlabeled=-1, classes=None):
     classes : ndarray of shape (n_classes,), default=None
         The known classes, in the order of their codes. By default the distinct labels in
         `y`, sorted.
+    grow : bool, default=False
+        Whether new labels join the known classes, all sorted anew, or are an error.
 
     Returns
     -------
@@ -125,7 +127,7 @@ def encode_labels(y, unlabeled=-1, classes=None):
     Raises
     ------
     ValueError
-        If `y` holds a label that is not in `classes`.
+        If `y` holds a label that is not in `classes` and `grow` is False.
 
     Examples
     --------
@@ -143,6 +145,8 @@ def encode_labels(y, unlabeled=-1, classes=None):
     if classes is None:
         classes, codes[~mask] = np.unique(values, return_inverse=True)
         return codes, classes
+    if grow:
+        classes = np.union1d(classes, values) if len(classes) else np.unique(values)
     unknown = np.setdiff1d(values, classes)
     if len(unknown):
         raise ValueError(
