@@ -2,7 +2,8 @@
 
 from ._anomaly import SSVAEAnomalyDetector
 from ._classifier import SSVAEClassifier
+from ._presets import paper_params
 
 __version__ = "0.1.0"
 
-__all__ = ["SSVAEAnomalyDetector", "SSVAEClassifier"]
+__all__ = ["SSVAEAnomalyDetector", "SSVAEClassifier", "paper_params"]

@@ -1,14 +1,21 @@
 """The anomaly detector."""
 
+import math
 from numbers import Real
 
 import numpy as np
 from sklearn.base import OutlierMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_consistent_length
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ._base import BaseSSVAE
-from ._labels import UNLABELED_CODE, check_labels, encode_labels
+from ._labels import UNLABELED_CODE, Head, check_labels, encode_columns
+from ._scores import (
+    FEEDBACK_CLASSES,
+    N_NORMAL_FEEDBACK,
+    adjust,
+    log_feedback_factor,
+)
 
 
 def _tukey_fence(scores):
@@ -29,15 +36,23 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     where it is not known; `predict` gives verdicts, -1 for anomalies. Labels that mean
     "anomaly" are declared in `anomaly_labels`.
 
+    Verdicts of people on what it found, false positives and false negatives, train it
+    further (`fit_feedback`).
+
     Read more in the user guide.
 
     Parameters
     ----------
-    network : {"dense"}, default="dense"
-        Architecture of encoder and decoder. "dense" is fully connected with ReLU.
+    network : {"dense", "conv", "recurrent", "small_norb"} or pair, default="dense"
+        Architecture of encoder and decoder. "dense" is fully connected with ReLU; "conv"
+        takes images, rows of shape (height, width) or (height, width, channels);
+        "small_norb" is a deeper one for larger images; "recurrent" takes series, rows of
+        shape (time, features), and has z and pi at each time step. A pair of classes
+        ``(Encoder, Decoder)`` brings a network of your own, see the user guide.
     hidden_layer_sizes : int or array-like of int, default=(512, 128)
         Widths of the encoder's hidden layers, bottom to top; the decoder has them in
-        reverse.
+        reverse. Those of "conv" follow on its convolutions; of "recurrent" the middle one
+        is an LSTM.
     latent_dim : int, default=8
         Size of the latent z.
     input_shape : tuple of int, default=None
@@ -50,6 +65,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         "heteroscedastic_gaussian" one per feature and row; both standardise the columns
         inside the model. "auto" takes "bernoulli" if all values are in [0, 1] and at least
         a tenth of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
+    decoder_label : {"predicted", "observed"} or None, default="predicted"
+        What the decoder reads beside z: "predicted" is pi(x) of every row, "observed" in
+        training the label itself where a row has one, and None neither. Without it
+        labels act on the encoder alone, and generation cannot ask for a class.
     alpha : float, default=0.3
         Weight of the cross-entropy, at least 0 and finite. 0 drops the pi head and with it
         the labels (the paper's EU), as does y=None.
@@ -110,11 +129,20 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     ----------
     offset_ : float
         Threshold of the scores, ``decision_function = score_samples - offset_``.
-    classes_ : ndarray of shape (n_classes,)
-        The labels in y: the normal kinds, then the anomalies.
-    class_count_ : ndarray of shape (n_classes,)
+    reference_score_ : float
+        Log-probability from which feedback measures abnormality: as far above the best
+        training row as that is above the threshold of the plain scores. A row that looks
+        normal is then flagged as soon as it is a false negative with more than one half.
+    feedback_X_ : ndarray of shape (n_feedback, n_features)
+        Rows with a verdict, gathered over the calls of `fit_feedback`; absent before.
+    feedback_verdicts_ : ndarray of str of shape (n_feedback,)
+        Their verdicts.
+    classes_ : ndarray of shape (n_classes,), or list of them
+        The labels in y: the normal kinds, then the anomalies. A list with one item for
+        each factor if y has several columns, as are the two below.
+    class_count_ : ndarray of shape (n_classes,), or list of them
         Rows of each.
-    class_prior_ : ndarray of shape (n_normal_classes,)
+    class_prior_ : ndarray of shape (n_normal_classes,), or list of them
         Share of each normal kind among the rows labeled with one.
     history_ : dict of ndarray of shape (n_epochs,)
         Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``
@@ -172,6 +200,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         latent_dim=8,
         input_shape=None,
         likelihood="auto",
+        decoder_label="predicted",
         alpha=0.3,
         beta=1.0,
         labeled_fraction=0.1,
@@ -198,6 +227,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             latent_dim=latent_dim,
             input_shape=input_shape,
             likelihood=likelihood,
+            decoder_label=decoder_label,
             alpha=alpha,
             beta=beta,
             labeled_fraction=labeled_fraction,
@@ -228,14 +258,18 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
             All rows. Tables in their own units; images and series in their own shape or
             flat.
-        y : array-like of shape (n_samples,), default=None
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             The kind of each row, `unlabeled` where it is not known. These are classes of
             normal rows (operating modes, digits), not verdicts; labels that mean "anomaly"
-            are named in `anomaly_labels`.
-        init_model : fitted SSVAEClassifier or SSVAEAnomalyDetector, default=None
-            Start from the weights of this model, which stays as it is. Its `network`,
-            `hidden_layer_sizes`, `latent_dim` and `likelihood` take the place of this
-            estimator's, and its scaling is kept.
+            are named in `anomaly_labels`. Several columns are several factors.
+        init_model : fitted estimator or torch Module, default=None
+            Start from the weights of this fitted SSVAEClassifier or SSVAEAnomalyDetector,
+            which stays as it is. Its `network`, `hidden_layer_sizes`, `latent_dim` and
+            `likelihood` take the place of this estimator's, and its scaling is kept;
+            classes that it does not know start with a fresh pi head that the decoder does
+            not yet read. A Module is a VAE of your own, trained elsewhere on these rows as
+            they are: its parts `encoder`, `mean`, `log_var` and `decoder` are of the
+            classes that `network` names.
 
         Returns
         -------
@@ -249,7 +283,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             mean; if X has missing or infinite values, if a parameter is out of its range,
             or if the training diverges.
         """
-        return self._fit(X, y, self._start_of_fit(init_model))
+        start = self._start_of_fit(init_model)
+        if start is not self:
+            self._forget_feedback()
+        return self._fit(X, y, start)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
@@ -274,47 +311,149 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         start = self if self.__sklearn_is_fitted__() else None
         return self._fit(X, y, start, epochs=1)
 
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_feedback(self, X, y=None, *, X_feedback, verdicts):
+        """Learn from verdicts on findings, going on from the present weights.
+
+        A pi head of its own learns which rows resemble false positives and which false
+        negatives, and the abnormality of every row is multiplied by
+        `(1 - p_fp) / (1 - p_fn)``, as section 5 of the paper proposes. Abnormality is the
+        distance of a row's log-probability from `reference_score_`. False positives join the rows that the density is fitted to,
+        false negatives stay out of it. Works with and without labels of kinds.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to train on, in general those of `fit`.
+        y : array-like of shape (n_samples,), default=None
+            Their kinds, as in `fit`.
+        X_feedback : array-like of shape (n_feedback, n_features)
+            Rows that somebody has judged. They are added to those of earlier calls and kept
+            with the model.
+        verdicts : array-like of str of shape (n_feedback,)
+            "false_positive" for a normal row that was flagged, "false_negative" for an
+            anomaly that was not.
+
+        Returns
+        -------
+        self : SSVAEAnomalyDetector
+            The estimator after `max_epochs` more epochs, with a new `offset_`.
+
+        Raises
+        ------
+        ValueError
+            If a verdict is neither of the two words, if there are not as many as rows, or
+            if `alpha` is 0, which leaves nothing that could learn them.
+        """
+        check_is_fitted(self)
+        if self.alpha == 0:
+            raise ValueError(
+                "With alpha=0 the model learns no labels, and verdicts are labels. Set a "
+                "positive alpha, for example set_params(alpha=0.3)."
+            )
+        X_feedback = self._validate_X(X_feedback, reset=False)[0]
+        verdicts = np.atleast_1d(np.asarray(verdicts, dtype=str))
+        check_consistent_length(X_feedback, verdicts)
+        unknown = np.setdiff1d(verdicts, FEEDBACK_CLASSES[1:])
+        if len(unknown):
+            raise ValueError(
+                f'verdicts must be "false_positive" or "false_negative", one for each row '
+                f"of X_feedback. Got {unknown.tolist()!r}."
+            )
+        self._check_support(X_feedback)
+        before = self._feedback()
+        self.feedback_X_ = np.concatenate([before[0], X_feedback])
+        self.feedback_verdicts_ = np.concatenate([before[1], verdicts])
+        try:
+            return self._fit(X, y, start=self)
+        except BaseException:
+            self.feedback_X_, self.feedback_verdicts_ = before
+            raise
+
+    def _feedback(self):
+        """Return the rows and verdicts gathered so far."""
+        if not hasattr(self, "feedback_X_"):
+            return np.empty((0, math.prod(self._row_shape))), np.empty(0, dtype=str)
+        return self.feedback_X_, self.feedback_verdicts_
+
+    def _forget_feedback(self):
+        for name in ("feedback_X_", "feedback_verdicts_"):
+            if hasattr(self, name):
+                delattr(self, name)
+
     def _fit(self, X, y, start, epochs=None):
         """Train, then set the threshold by the scores of all rows."""
         reset = start is not self
         X, row_shape = self._validate_X(X, reset, min_samples=2 if reset else 1)
-        codes, classes, n_normal = self._encode(y, len(X), None if reset else self.classes_)
-        in_density = codes < n_normal
+        codes, heads = self._encode(y, len(X), reset)
+        n_density = [head.n_density for head in heads]
+        in_density = (codes < n_density).all(axis=1)
         if not in_density.any():
             raise ValueError(
                 "Every row is labeled as an anomaly, so there is nothing to fit the density "
                 f"to: anomaly_labels={self.anomaly_labels!r}. Add rows that are normal or "
                 "unlabeled."
             )
-        if self.alpha > 0 and len(classes) > 1:
-            self._train(X, row_shape, codes, classes, n_normal, start=start, epochs=epochs)
-        else:
-            # No pi head: known anomalies stay out of the training altogether.
-            rows = None if in_density.all() else np.flatnonzero(in_density)
-            no_codes = np.full(len(X), UNLABELED_CODE, dtype=np.int32)
-            self._train(
-                X, row_shape, no_codes, classes[:0], 0, rows, start=start, epochs=epochs
-            )
-        self._count_labels(codes, classes, n_normal, add=epochs is not None and not reset)
-        self.offset_ = self._offset(self._score_samples(X))
+        # A head of a single class has nothing to learn.
+        named = {
+            str(column): head
+            for column, head in enumerate(heads)
+            if self.alpha > 0 and len(head.classes) > 1
+        }
+        learned = codes[:, [int(name) for name in named]]
+        rows = None if named or in_density.all() else np.flatnonzero(in_density)
+        X_train = X
+        if not reset and len(self._feedback()[0]):
+            X_train, learned = self._join_feedback(X, learned)
+            named["feedback"] = Head(FEEDBACK_CLASSES, 0, N_NORMAL_FEEDBACK)
+        self._train(X_train, row_shape, learned, named, rows, start, epochs)
+        self._count_labels(codes, heads, add=epochs is not None and not reset)
+        scores = self._score_samples(X)
+        self.reference_score_ = 2 * scores.max() - self._offset(scores)
+        self.offset_ = self._offset(self._adjust(X, scores))
         return self
 
-    def _encode(self, y, n_samples, known):
-        """Turn kinds into codes, those of normal rows first, those of anomalies last."""
+    def _join_feedback(self, X, codes):
+        """Append the judged rows, and a column of verdicts to the codes.
+
+        The head needs a contrast class: rows that are not flagged, a few for each verdict,
+        so that the verdicts are not lost among them.
+        """
+        X_feedback, verdicts = self._feedback()
+        column = np.full(len(X), UNLABELED_CODE, dtype=np.int32)
+        unflagged = np.flatnonzero(self._adjust(X, self._score_samples(X)) >= self.offset_)
+        n_contrast = min(len(unflagged), max(100, 5 * len(verdicts)))
+        column[self._random_state().choice(unflagged, n_contrast, replace=False)] = 0
+        judged = np.where(verdicts == FEEDBACK_CLASSES[1], 1, 2).astype(np.int32)
+        rest = np.full((len(verdicts), codes.shape[1]), UNLABELED_CODE, dtype=np.int32)
+        codes = np.column_stack([np.vstack([codes, rest]), np.append(column, judged)])
+        return np.concatenate([X, X_feedback.astype(X.dtype)]), codes
+
+    def _encode(self, y, n_samples, reset):
+        """Turn kinds into codes, those of normal rows first, those of anomalies last.
+
+        Returns codes of shape (n_samples, n_outputs) and a list of heads.
+        """
+        known = None if reset else [c for (c,) in self._per_head(self.classes_)]
         if y is None:
-            classes = np.empty(0, dtype=int) if known is None else known
-            codes = np.full(n_samples, UNLABELED_CODE, dtype=np.int32)
+            classes = [np.empty(0, dtype=int)] if known is None else known
+            codes = np.full((n_samples, len(classes)), UNLABELED_CODE, dtype=np.int32)
         else:
             y = check_labels(y)
             check_consistent_length(range(n_samples), y)
             self._refuse_verdicts(y)
-            codes, classes = encode_labels(y, self.unlabeled, known, grow=True)
-        anomalous = np.zeros(len(classes), dtype=bool)
-        if self.anomaly_labels is not None:
-            anomalous = np.isin(classes, np.atleast_1d(self.anomaly_labels))
-        order = np.argsort(anomalous, kind="stable")
-        new_codes = np.append(np.argsort(order), UNLABELED_CODE).astype(np.int32)
-        return new_codes[codes], classes[order], int((~anomalous).sum())
+            codes, classes = encode_columns(y, self.unlabeled, known, grow=True)
+        heads = []
+        for column, of_column in enumerate(classes):
+            anomalous = np.zeros(len(of_column), dtype=bool)
+            if self.anomaly_labels is not None:
+                anomalous = np.isin(of_column, np.atleast_1d(self.anomaly_labels))
+            order = np.argsort(anomalous, kind="stable")
+            new_codes = np.append(np.argsort(order), UNLABELED_CODE).astype(np.int32)
+            codes[:, column] = new_codes[codes[:, column]]
+            n_normal = int((~anomalous).sum())
+            heads.append(Head(of_column[order], n_normal, n_normal))
+        return codes, heads
 
     def _refuse_verdicts(self, y):
         """Raise if y looks like the output of an outlier detector's predict."""
@@ -352,6 +491,37 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             -1 for anomalies, 1 for normal rows.
         """
         return self.fit(X, y).predict(X)
+
+    def score_samples(self, X, feedback=True):
+        """Log-probability of each row given its own encoding, adjusted by feedback.
+
+        Computed at the posterior mean, hence the same on every call and for any grouping
+        of the rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units of `fit`.
+        feedback : bool, default=True
+            Whether verdicts of `fit_feedback`, if there are any, adjust the scores. False
+            gives the plain log-probability, log p(x | pi(x), z(x)).
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            In nats: the lower, the more abnormal. A log-density under the Gaussian
+            likelihoods, so positive values are possible and the unit of X shifts them.
+        """
+        X = self._validate_fitted(X)
+        scores = self._score_samples(X)
+        return self._adjust(X, scores) if feedback else scores
+
+    def _adjust(self, X, scores):
+        """Scale the scores by the head that learned the verdicts, if there is one."""
+        if "feedback" not in self._net_classes:
+            return scores
+        log_factor = self._apply(log_feedback_factor, X, 1)[:, 0]
+        return adjust(scores, log_factor, self.reference_score_)
 
     def decision_function(self, X):
         """Score of each row relative to the threshold.
@@ -396,7 +566,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         -------
         scores : ndarray of shape (n_samples, n_features)
             In nats: the lower, the more abnormal the feature is in its row. The sum over
-            the features is `score_samples`.
+            the features is `score_samples`, before feedback adjusts it.
         """
         X = self._validate_fitted(X)
         self._check_support(X)

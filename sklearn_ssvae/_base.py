@@ -1,6 +1,7 @@
 """What the two estimators share: parameters, training, and the passes over the data."""
 
 import copy
+import itertools
 import math
 import threading
 from abc import abstractmethod
@@ -20,6 +21,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
+from torch import nn
 
 from ._batching import Rows
 from ._data import (
@@ -29,7 +31,7 @@ from ._data import (
     inside_unit_interval,
     stratified_holdout,
 )
-from ._labels import encode_labels
+from ._labels import encode_columns
 from ._likelihoods import LIKELIHOODS
 from ._module import SSVAE
 from ._net import (
@@ -40,6 +42,7 @@ from ._net import (
     thread_limit,
 )
 from ._networks import NETWORKS
+from ._scores import log_prob
 
 # torch initialises weights from its global generator, which threads share.
 _INIT_LOCK = threading.Lock()
@@ -60,6 +63,26 @@ def _concatenate_history(history, epoch_terms):
     }
 
 
+def _wrap_vae(module, vae):
+    """Give a module without pi heads the weights of a user's own trained VAE."""
+    for name in ("encoder", "mean", "log_var", "decoder"):
+        part = getattr(vae, name, None)
+        if not isinstance(part, nn.Module):
+            raise TypeError(
+                f"init_model={type(vae).__name__} has no part {name!r}. A VAE to start "
+                "from has the modules encoder, mean, log_var (both nn.Linear) and decoder, "
+                "of the classes that `network` names."
+            )
+        try:
+            getattr(module, name).load_state_dict(part.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"The weights of init_model.{name} do not fit the one that network, "
+                f"hidden_layer_sizes, latent_dim and likelihood make: {error}"
+            ) from error
+    return module
+
+
 def _has_decoder(estimator):
     """Whether the model is more than encoder and pi head, for `available_if`."""
     if math.isinf(estimator.alpha):
@@ -74,7 +97,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     """Shared parameters, training and passes; the two estimators are its only heirs."""
 
     _parameter_constraints: dict = {
-        "network": [StrOptions(set(NETWORKS))],
+        "network": [StrOptions(set(NETWORKS)), tuple],
         "hidden_layer_sizes": [
             "array-like",
             Interval(Integral, 1, None, closed="left"),
@@ -82,6 +105,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
         "input_shape": ["array-like", None],
         "likelihood": [StrOptions({"auto", *LIKELIHOODS})],
+        "decoder_label": [StrOptions({"predicted", "observed"}), None],
         "beta": [Interval(Real, 0, None, closed="left")],
         "labeled_fraction": [Interval(Real, 0, 1, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -112,6 +136,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         latent_dim,
         input_shape,
         likelihood,
+        decoder_label,
         alpha,
         beta,
         labeled_fraction,
@@ -135,6 +160,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.latent_dim = latent_dim
         self.input_shape = input_shape
         self.likelihood = likelihood
+        self.decoder_label = decoder_label
         self.alpha = alpha
         self.beta = beta
         self.labeled_fraction = labeled_fraction
@@ -213,17 +239,27 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             return self.batch_size
         return int(np.clip(n_samples // 20, 32, 512))
 
-    def _architecture_for(self, row_shape, likelihood, n_classes, n_decoder_classes):
+    def _architecture_for(self, row_shape, likelihood, heads):
         """Return the arguments of `SSVAE` that the parameters and the data ask for."""
         has_decoder = not math.isinf(self.alpha)
+        reads = has_decoder and self.decoder_label is not None
+        if isinstance(self.network, tuple) and not (
+            len(self.network) == 2 and all(map(callable, self.network))
+        ):
+            raise ValueError(
+                "network must name an architecture or be a pair of callables that make an "
+                f"encoder and a decoder. Got {self.network!r}."
+            )
         return {
             "network": self.network,
             "input_shape": self._network_shape(row_shape),
             "hidden_layer_sizes": self._hidden_layer_sizes(),
             "latent_dim": int(self.latent_dim),
             "likelihood": likelihood,
-            "n_classes": n_classes,
-            "n_decoder_classes": n_decoder_classes if has_decoder else 0,
+            "n_classes": {name: len(head.classes) for name, head in heads.items()},
+            "n_decoder_classes": {
+                name: head.n_decoder if reads else 0 for name, head in heads.items()
+            },
             "has_decoder": has_decoder,
         }
 
@@ -260,6 +296,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         callbacks += clone(list(self.callbacks or []), safe=False)
         settings = {
             "labeled_fraction": self.labeled_fraction,
+            "observed_labels": self.decoder_label == "observed",
             "criterion__alpha": self.alpha,
             "criterion__beta": self.beta,
             "criterion__n_density_classes": n_density_classes,
@@ -275,46 +312,40 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         }
         return SSVAENet(module, generator, **settings).initialize()
 
-    def _start_module(self, X, row_shape, classes, n_decoder_classes, start, rng):
+    def _start_module(self, X, row_shape, heads, start, rng):
         """Make the module to train: a new one, or one with the weights of `start`."""
-        n_classes = len(classes)
-        if start is None:
+        if start is None or isinstance(start, nn.Module):
             likelihood, shift, scale = data_statistics(X, self.likelihood)
-            architecture = self._architecture_for(
-                row_shape, likelihood, n_classes, n_decoder_classes
-            )
+            architecture = self._architecture_for(row_shape, likelihood, heads)
             module = self._new_module(architecture, rng)
-            module.shift.copy_(torch.from_numpy(shift))
-            module.scale.copy_(torch.from_numpy(scale))
+            if start is not None:
+                no_heads = self._architecture_for(row_shape, likelihood, {})
+                module.carry_over(_wrap_vae(self._new_module(no_heads, rng), start), {})
+            else:
+                module.shift.copy_(torch.from_numpy(shift))
+                module.scale.copy_(torch.from_numpy(scale))
             return module, architecture
         likelihood = self.likelihood if self.likelihood != "auto" else start.likelihood_
-        architecture = self._architecture_for(
-            row_shape, likelihood, n_classes, n_decoder_classes
-        )
+        architecture = self._architecture_for(row_shape, likelihood, heads)
         if start is not self:
             for name in ("network", "hidden_layer_sizes", "latent_dim", "likelihood"):
                 architecture[name] = start._architecture[name]
         self._check_start(start, architecture)
         start._check_support(X)
-        known = start._net_classes.tolist()
-        if architecture == start._architecture and known == classes.tolist():
+        known = {name: values.tolist() for name, values in start._net_classes.items()}
+        classes = {name: head.classes.tolist() for name, head in heads.items()}
+        if architecture == start._architecture and known == classes:
             return copy.deepcopy(start.net_.module_).cpu(), architecture
         module = self._new_module(architecture, rng)
-        pairs = [(i, known.index(c)) for i, c in enumerate(classes.tolist()) if c in known]
+        pairs = {
+            name: [(i, known[name].index(c)) for i, c in enumerate(values) if c in known[name]]
+            for name, values in classes.items()
+            if name in known
+        }
         module.carry_over(copy.deepcopy(start.net_.module_).cpu(), pairs)
         return module, architecture
 
-    def _train(
-        self,
-        X,
-        row_shape,
-        codes,
-        classes,
-        n_normal=None,
-        rows=None,
-        start=None,
-        epochs=None,
-    ):
+    def _train(self, X, row_shape, codes, heads, rows=None, start=None, epochs=None):
         """Train a net and take it over once it is done.
 
         Parameters
@@ -323,15 +354,13 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             Validated rows.
         row_shape : tuple of int
             Shape of a row as the user gave it.
-        codes : ndarray of int of shape (n_samples,)
-            Class of each row, -1 where it has no label.
-        classes : ndarray of shape (n_classes,)
-            Classes of the pi head; empty for a model without one.
-        n_normal : int, default=None
-            How many of the classes the density is fitted to; by default all.
+        codes : ndarray of int of shape (n_samples, n_heads)
+            Class of each row in each head, -1 where it has no label.
+        heads : dict of str to Head
+            The pi heads by name; empty for a model without one.
         rows : ndarray of int, default=None
             The rows to train on; by default all.
-        start : fitted estimator, default=None
+        start : fitted estimator or Module, default=None
             Whose weights to start from; if it is this one, generator and optimizer
             continue as well.
         epochs : int, default=None
@@ -339,10 +368,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         rng = self._random_state()
         device = self.net_.device if start is self else resolve_device(self.device)
-        n_decoder_classes = len(classes) if n_normal is None else n_normal
-        module, architecture = self._start_module(
-            X, row_shape, classes, n_decoder_classes, start, rng
-        )
+        module, architecture = self._start_module(X, row_shape, heads, start, rng)
         generator = torch.Generator().manual_seed(rng.randint(2**31 - 1))
 
         train, valid = Rows(X, codes), None
@@ -350,12 +376,14 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             train = train.subset(rows)
         if self.early_stopping:
             train, valid = self._split_validation(train, rng)
-        anomalies = n_decoder_classes < len(classes)
+        anomalies = any(head.n_density < len(head.classes) for head in heads.values())
         net = self._new_net(
             module.to(device),
             generator,
             len(train),
-            n_density_classes=n_decoder_classes if anomalies else None,
+            n_density_classes=(
+                tuple(head.n_density for head in heads.values()) if anomalies else None
+            ),
             valid=valid,
         )
         if start is self:
@@ -373,27 +401,41 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.likelihood_ = architecture["likelihood"]
         self._row_shape = tuple(row_shape)
         self._architecture = architecture
-        self._net_classes = classes
+        self._net_classes = {name: head.classes for name, head in heads.items()}
         self.net_ = net
 
-    def _count_labels(self, codes, classes, n_density, add):
+    def _count_labels(self, codes, heads, add):
         """Set `classes_` and their shares, of these rows or of all chunks so far."""
-        counts = np.bincount(codes[codes >= 0], minlength=len(classes))
-        if add:
-            before = dict(zip(self.classes_.tolist(), self.class_count_))
-            counts += np.array([before.get(c, 0) for c in classes.tolist()], dtype=int)
-        self.classes_ = classes
-        self.class_count_ = counts
-        in_density = counts[:n_density]
-        self.class_prior_ = (
-            in_density / in_density.sum()
-            if in_density.any()
-            else np.full(n_density, 1 / max(n_density, 1))
-        )
+        known = self._per_head(self.classes_, self.class_count_) if add else []
+        classes, counts, shares = [], [], []
+        for column, head in enumerate(heads):
+            count = np.bincount(
+                codes[codes[:, column] >= 0, column], minlength=len(head.classes)
+            )
+            if column < len(known):
+                before = dict(zip(known[column][0].tolist(), known[column][1]))
+                count += np.array([before.get(c, 0) for c in head.classes.tolist()], dtype=int)
+            in_density = count[: head.n_density]
+            classes.append(head.classes)
+            counts.append(count)
+            shares.append(
+                in_density / in_density.sum()
+                if in_density.any()
+                else np.full(head.n_density, 1 / max(head.n_density, 1))
+            )
+        single = len(heads) == 1
+        self.classes_ = classes[0] if single else classes
+        self.class_count_ = counts[0] if single else counts
+        self.class_prior_ = shares[0] if single else shares
+
+    @staticmethod
+    def _per_head(*values):
+        """Zip attributes that are lists, one item for each factor, if there are several."""
+        return list(zip(*((v,) if isinstance(v, np.ndarray) else v for v in values)))
 
     def _split_validation(self, rows, rng):
-        train, held_out = stratified_holdout(rows.codes, self.validation_fraction, rng)
-        labeled = rows.codes >= 0
+        train, held_out = stratified_holdout(rows.strata, self.validation_fraction, rng)
+        labeled = rows.labeled
         if not len(held_out) or (labeled.any() and not labeled[held_out].any()):
             raise ValueError(
                 "early_stopping=True holds out a share of validation_fraction="
@@ -410,11 +452,15 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _start_of_fit(self, init_model):
         """Return the estimator whose weights a fit starts from, or None."""
+        if isinstance(init_model, nn.Module):
+            self._forget()
+            return init_model
         if init_model is not None:
             if not isinstance(init_model, BaseSSVAE):
                 raise TypeError(
-                    "init_model must be a fitted SSVAEClassifier or "
-                    f"SSVAEAnomalyDetector. Got {init_model!r}."
+                    "init_model must be a fitted SSVAEClassifier or SSVAEAnomalyDetector, "
+                    "or a torch Module with the parts encoder, mean, log_var and decoder. "
+                    f"Got {init_model!r}."
                 )
             check_is_fitted(init_model)
             if init_model is not self:
@@ -481,7 +527,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     @property
     def _n_features_out(self):
-        return self._architecture["latent_dim"]
+        return math.prod(self.net_.module_.latent_shape)
 
     def transform(self, X):
         """Embed rows: the mean of q(z|x).
@@ -494,11 +540,12 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Returns
         -------
         Z : ndarray of shape (n_samples, latent_dim)
-            Latent means. The prior is N(0, 1) in each of them.
+            Latent means. The prior is N(0, 1) in each of them. A recurrent network has
+            latent_dim of them at each time step, one step's behind another's.
         """
         X = self._validate_fitted(X)
         return self._apply(
-            lambda module, x: module.encode(module.standardize(x))[1],
+            lambda module, x: module.encode(module.standardize(x))[1].flatten(1),
             X,
             self._n_features_out,
         )
@@ -522,27 +569,24 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             Decoded rows in the units of `fit`.
         """
         check_is_fitted(self)
-        Z = check_array(Z, dtype=np.float64)
-        if Z.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"Z has {Z.shape[1]} columns, but the latent space of this "
-                f"{type(self).__name__} has {self._n_features_out} dimensions."
-            )
+        Z = self._check_latent(Z)
         n_features = math.prod(self._row_shape)
 
         def decode(module, h):
-            class_probs, z = h[:, : -Z.shape[1]], h[:, -Z.shape[1] :]
-            mean = module.likelihood.mean(module.decode(class_probs, z))
+            labels, z = h[:, : -Z.shape[1]], h[:, -Z.shape[1] :]
+            mean = module.likelihood.mean(module.decode_rows(labels, z))
             return module.to_own_units(mean)
 
-        if y is None and self._n_decoder_classes:
-            X = np.zeros((len(Z), n_features))
-            for weight, one_hot in zip(self.class_prior_, np.eye(self._n_decoder_classes)):
-                h = np.hstack([np.tile(one_hot, (len(Z), 1)), Z])
-                X += weight * self._apply(decode, h, n_features)
-        else:
-            codes = self._decoder_codes(y, len(Z))
-            X = self._apply(decode, np.hstack([self._one_hot(codes), Z]), n_features)
+        if y is not None:
+            labels = self._one_hot(self._decoder_codes(y, len(Z)))
+            X = self._apply(decode, np.hstack([labels, Z]), n_features)
+            return self._in_row_shape(X)
+        X = np.zeros((len(Z), n_features))
+        shares = self._decoder_class_shares()
+        for codes in itertools.product(*(range(len(share)) for share in shares)):
+            weight = math.prod(share[code] for share, code in zip(shares, codes))
+            labels = self._one_hot(np.tile(np.array(codes, dtype=int), (len(Z), 1)))
+            X += weight * self._apply(decode, np.hstack([labels, Z]), n_features)
         return self._in_row_shape(X)
 
     @available_if(_has_decoder)
@@ -564,16 +608,21 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return self._in_row_shape(out)
 
     @available_if(_has_decoder)
-    def sample(self, n_samples=1, y=None, *, observation_noise=True, random_state=None):
+    def sample(
+        self, n_samples=1, y=None, *, z=None, observation_noise=True, random_state=None
+    ):
         """Generate rows: z from its prior, then x from p(x | y, z).
 
         Parameters
         ----------
         n_samples : int, default=1
-            How many rows.
+            How many rows. Not used if `z` is given.
         y : label or array-like of shape (n_samples,), default=None
             Class of the rows, one for all or one for each. By default classes are drawn
-            by their share of the labeled rows.
+            by their share of the labeled rows. With several factors an array of shape
+            (n_outputs,) or (n_samples, n_outputs).
+        z : array-like of shape (n_samples, latent_dim), default=None
+            Style of the rows: latent vectors to decode. By default drawn from the prior.
         observation_noise : bool, default=True
             Whether to draw x from the likelihood. False gives its mean instead: smooth
             images, but rows that vary less than the data.
@@ -584,58 +633,100 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         -------
         X : ndarray of shape (n_samples, n_features)
             Generated rows in the units of `fit`.
-        y : ndarray of shape (n_samples,) or None
-            Their classes; None for a model without classes.
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs), or None
+            Their classes; None for a model whose decoder reads no class.
         """
         check_is_fitted(self)
+        if z is not None:
+            z = self._check_latent(z)
+            n_samples = len(z)
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1. Got {n_samples}.")
         rng = (
             self._random_state() if random_state is None else check_random_state(random_state)
         )
-        n_classes = self._n_decoder_classes
-        if y is None and n_classes:
-            codes = rng.choice(n_classes, n_samples, p=self.class_prior_)
+        if y is None:
+            draws = [
+                rng.choice(len(share), n_samples, p=share)
+                for share in self._decoder_class_shares()
+            ]
+            codes = np.stack(draws, axis=1) if draws else np.empty((n_samples, 0), dtype=int)
         else:
             codes = self._decoder_codes(y, n_samples)
         generator = torch.Generator().manual_seed(rng.randint(2**31 - 1))
         module = copy.deepcopy(self.net_.inference_module).cpu()
-        z = module.prior.sample(n_samples, self._n_features_out, generator)
+        z = (
+            module.prior.sample(n_samples, self._n_features_out, generator)
+            if z is None
+            else torch.from_numpy(z)
+        )
         with thread_limit(module), torch.inference_mode():
-            params = module.decode(torch.from_numpy(self._one_hot(codes)), z)
+            params = module.decode_rows(torch.from_numpy(self._one_hot(codes)), z)
             draw = (
                 module.likelihood.sample(params, generator)
                 if observation_noise
                 else module.likelihood.mean(params)
             )
             X = module.to_own_units(draw).numpy()
-        return self._in_row_shape(X), self._net_classes[codes] if n_classes else None
+        known = self._decoder_classes()
+        y = [classes[column] for classes, column in zip(known, codes.T)]
+        if len(y) > 1:
+            return self._in_row_shape(X), np.stack(y, axis=1)
+        return self._in_row_shape(X), y[0] if y else None
 
-    @property
-    def _n_decoder_classes(self):
-        return self._architecture["n_decoder_classes"]
+    def _check_latent(self, Z):
+        Z = check_array(Z, dtype=np.float64)
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns, but the latent space of this "
+                f"{type(self).__name__} has {self._n_features_out} dimensions."
+            )
+        return Z
+
+    def _decoder_classes(self):
+        """Classes that the decoder reads, an array for each head that it reads."""
+        n_read = self._architecture["n_decoder_classes"]
+        return [self._net_classes[name][:n] for name, n in n_read.items() if n]
+
+    def _decoder_class_shares(self):
+        """Shares of these classes among the labeled rows."""
+        n_read = self._architecture["n_decoder_classes"]
+        shares = self._per_head(self.class_prior_)
+        return [shares[int(name)][0] for name, n in n_read.items() if n]
 
     def _decoder_codes(self, y, n_samples):
-        """Encode the classes that the decoder shall see, one for each row."""
-        known = self._net_classes[: self._n_decoder_classes]
-        if y is None:
-            return np.zeros(n_samples, dtype=int)
+        """Encode the classes that the decoder shall read, shape (n_samples, n_heads)."""
+        known = self._decoder_classes()
+        if not known:
+            raise ValueError(
+                "The decoder of this model reads no classes, so none can be asked for: it "
+                "was fitted without labels, or with decoder_label=None. Leave y out."
+            )
         y = np.asarray(y)
-        y = np.full(n_samples, y) if y.ndim == 0 else y
+        per_row = y.ndim > (len(known) > 1)
+        y = y if per_row else np.broadcast_to(y, (n_samples, *y.shape))
         if len(y) != n_samples:
             raise ValueError(
                 f"y has {len(y)} labels for {n_samples} rows. Pass one label for all of "
                 "them or one for each."
             )
-        if not np.isin(y, known).all():
+        columns = [y] if y.ndim == 1 else list(y.T)
+        if len(columns) != len(known):
             raise ValueError(
-                f"y holds classes that the decoder does not know: it knows {known!r}."
+                f"y has {len(columns)} columns, but the decoder reads {len(known)} factors."
             )
-        return encode_labels(y, unlabeled=None, classes=known)[0]
+        for column, classes in zip(columns, known):
+            if not np.isin(column, classes).all():
+                raise ValueError(
+                    f"y holds classes that the decoder does not know: it knows {classes!r}."
+                )
+        return encode_columns(y, unlabeled=None, classes=known)[0]
 
     def _one_hot(self, codes):
-        """Rows of the identity, of shape (n, n_decoder_classes)."""
-        return np.equal.outer(codes, np.arange(self._n_decoder_classes)).astype(float)
+        """Codes of each head as ones side by side, shape (n, n_decoder_classes)."""
+        sizes = [len(classes) for classes in self._decoder_classes()]
+        parts = [np.equal.outer(column, np.arange(n)) for column, n in zip(codes.T, sizes)]
+        return np.hstack([np.empty((len(codes), 0)), *parts])
 
     @available_if(_has_decoder)
     def score_samples(self, X):
@@ -659,9 +750,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _score_samples(self, X):
         self._check_support(X)
-        return self._apply(
-            lambda module, x: module.log_prob(x).sum(dim=1, keepdim=True), X, 1
-        )[:, 0]
+        return self._apply(log_prob, X, 1)[:, 0]
 
     # State
 

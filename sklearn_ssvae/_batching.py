@@ -16,8 +16,8 @@ class Rows(Dataset):
     ----------
     X : ndarray of shape (n_samples, n_features)
         Any floating dtype.
-    codes : ndarray of int32 of shape (n_rows,)
-        Class of each row of the set, -1 where it has no label.
+    codes : ndarray of int32 of shape (n_rows, n_heads)
+        Class of each row of the set in each head, -1 where it has no label.
     index : ndarray of int of shape (n_rows,), default=None
         The rows of `X` that make the set; by default all.
     """
@@ -33,6 +33,21 @@ class Rows(Dataset):
     def __getitem__(self, rows):
         at = rows if self.index is None else self.index[rows]
         return self.X[at], self.codes[rows]
+
+    @property
+    def labeled(self):
+        """Which rows have a label in any head, ndarray of bool of shape (n_rows,)."""
+        return (self.codes >= 0).any(axis=1)
+
+    @property
+    def strata(self):
+        """A number for each row's first label, -1 without one: the strata of a split."""
+        n_heads = self.codes.shape[1]
+        strata = np.full(len(self.codes), -1)
+        for head in reversed(range(n_heads)):
+            known = self.codes[:, head] >= 0
+            strata[known] = self.codes[known, head] * n_heads + head
+        return strata
 
     def subset(self, rows):
         """Return the set of some of these rows."""
@@ -68,8 +83,8 @@ class BalancedBatches:
 
     Parameters
     ----------
-    codes : ndarray of int of shape (n_rows,)
-        Class of each row, -1 where it has no label.
+    labeled : ndarray of bool of shape (n_rows,)
+        Which rows have a label.
     batch_size : int
         Rows in a batch, labeled and unlabeled together.
     labeled_fraction : float
@@ -80,16 +95,15 @@ class BalancedBatches:
     Examples
     --------
     >>> import numpy as np, torch
-    >>> codes = np.array([0, 1] + [-1] * 6)
-    >>> batches = BalancedBatches(codes, 4, 0.5, torch.Generator().manual_seed(0))
-    >>> [(codes[rows] >= 0).sum().item() for rows in batches]
+    >>> labeled = np.arange(8) < 2
+    >>> batches = BalancedBatches(labeled, 4, 0.5, torch.Generator().manual_seed(0))
+    >>> [labeled[rows].sum().item() for rows in batches]
     [2, 2, 2]
     """
 
-    def __init__(self, codes, batch_size, labeled_fraction, generator):
-        labeled = codes >= 0
+    def __init__(self, labeled, batch_size, labeled_fraction, generator):
         self.pools = [
-            np.flatnonzero(pool).astype(np.int32 if len(codes) < 2**31 else np.int64)
+            np.flatnonzero(pool).astype(np.int32 if len(labeled) < 2**31 else np.int64)
             for pool in (labeled, ~labeled)
             if pool.any()
         ]

@@ -6,7 +6,6 @@ from numbers import Real
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import (
     check_consistent_length,
@@ -15,7 +14,7 @@ from sklearn.utils.validation import (
 )
 
 from ._base import BaseSSVAE
-from ._labels import check_labels, encode_labels, is_unlabeled, labeled_values
+from ._labels import Head, check_labels, encode_columns, is_unlabeled, labeled_values
 
 
 class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
@@ -38,11 +37,16 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
 
     Parameters
     ----------
-    network : {"dense"}, default="dense"
-        Architecture of encoder and decoder. "dense" is fully connected with ReLU.
+    network : {"dense", "conv", "recurrent", "small_norb"} or pair, default="dense"
+        Architecture of encoder and decoder. "dense" is fully connected with ReLU; "conv"
+        takes images, rows of shape (height, width) or (height, width, channels);
+        "small_norb" is a deeper one for larger images; "recurrent" takes series, rows of
+        shape (time, features), and has z and pi at each time step. A pair of classes
+        ``(Encoder, Decoder)`` brings a network of your own, see the user guide.
     hidden_layer_sizes : int or array-like of int, default=(512,)
         Widths of the encoder's hidden layers, bottom to top; the decoder has them in
-        reverse.
+        reverse. Those of "conv" follow on its convolutions; of "recurrent" the middle one
+        is an LSTM.
     latent_dim : int, default=8
         Size of the latent z.
     input_shape : tuple of int, default=None
@@ -55,6 +59,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         "heteroscedastic_gaussian" one per feature and row; both standardise the columns
         inside the model. "auto" takes "bernoulli" if all values are in [0, 1] and at least
         a tenth of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
+    decoder_label : {"predicted", "observed"} or None, default="predicted"
+        What the decoder reads beside z: "predicted" is pi(x) of every row, "observed" in
+        training the label itself where a row has one, and None neither. Without it
+        labels act on the encoder alone, and generation cannot ask for a class.
     alpha : float, default=0.3
         Weight of the cross-entropy, in (0, inf]. ``inf`` leaves nothing else: encoder and
         classifier alone, trained on the labeled rows alone (the paper's ES); such a model
@@ -106,11 +114,12 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The classes, sorted; the unlabeled marker is none of them.
-    class_count_ : ndarray of shape (n_classes,)
+    classes_ : ndarray of shape (n_classes,), or list of them
+        The classes, sorted; the unlabeled marker is none of them. A list with one item
+        for each factor if y has several columns, as are the two below.
+    class_count_ : ndarray of shape (n_classes,), or list of them
         Labeled rows of each class.
-    class_prior_ : ndarray of shape (n_classes,)
+    class_prior_ : ndarray of shape (n_classes,), or list of them
         Share of each class among the labeled rows.
     history_ : dict of ndarray of shape (n_epochs,)
         Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``
@@ -171,6 +180,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         latent_dim=8,
         input_shape=None,
         likelihood="auto",
+        decoder_label="predicted",
         alpha=0.3,
         beta=1.0,
         labeled_fraction=0.1,
@@ -195,6 +205,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             latent_dim=latent_dim,
             input_shape=input_shape,
             likelihood=likelihood,
+            decoder_label=decoder_label,
             alpha=alpha,
             beta=beta,
             labeled_fraction=labeled_fraction,
@@ -223,13 +234,17 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
             All rows, labeled and unlabeled. Tables in their own units; images and series
             in their own shape or flat.
-        y : array-like of shape (n_samples,)
-            The label of each row, `unlabeled` where there is none.
-        init_model : fitted SSVAEClassifier or SSVAEAnomalyDetector, default=None
-            Start from the weights of this model, which stays as it is. Its `network`,
-            `hidden_layer_sizes`, `latent_dim` and `likelihood` take the place of this
-            estimator's, and its scaling is kept; classes that it does not know start with
-            a fresh pi head that the decoder does not yet read.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The label of each row, `unlabeled` where there is none. Several columns are
+            several factors, each with its own classes, pi head and unlabeled rows.
+        init_model : fitted estimator or torch Module, default=None
+            Start from the weights of this fitted SSVAEClassifier or SSVAEAnomalyDetector,
+            which stays as it is. Its `network`, `hidden_layer_sizes`, `latent_dim` and
+            `likelihood` take the place of this estimator's, and its scaling is kept;
+            classes that it does not know start with a fresh pi head that the decoder does
+            not yet read. A Module is a VAE of your own, trained elsewhere on these rows as
+            they are: its parts `encoder`, `mean`, `log_var` and `decoder` are of the
+            classes that `network` names.
 
         Returns
         -------
@@ -244,16 +259,22 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         """
         start = self._start_of_fit(init_model)
         X, row_shape, y = self._validate(X, y, reset=start is not self)
-        known = self.classes_ if start is self else None
-        codes, classes = encode_labels(y, self.unlabeled, known, grow=True)
-        if not (codes >= 0).any():
-            raise ValueError(
-                f"y has no labeled row: all {len(y)} values are the unlabeled marker "
-                f"{self.unlabeled!r}. Label at least one row of each class, or use "
-                "SSVAEAnomalyDetector, which needs no labels."
-            )
-        self._check_n_classes(classes)
+        known = self._classes_list() if start is self else None
+        codes, classes = encode_columns(y, self.unlabeled, known, grow=True)
+        for column, of_column in enumerate(classes):
+            where = "" if y.ndim == 1 else f" in column {column}"
+            if not (codes[:, column] >= 0).any():
+                raise ValueError(
+                    f"y has no labeled row{where}: all {len(y)} values are the unlabeled "
+                    f"marker {self.unlabeled!r}. Label at least one row of each class, or "
+                    "use SSVAEAnomalyDetector, which needs no labels."
+                )
+            self._check_n_classes(of_column, where)
         return self._fit(X, row_shape, codes, classes, start)
+
+    def _classes_list(self):
+        """Return the classes of each factor."""
+        return [classes for (classes,) in self._per_head(self.classes_)]
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None):
@@ -266,10 +287,11 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows of the chunk.
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Their labels, `unlabeled` where there is none. A chunk may have none at all.
-        classes : array-like of shape (n_classes,), default=None
-            All classes of all chunks. Needed at the first call, optional afterwards.
+        classes : array-like of shape (n_classes,) or list of them, default=None
+            All classes of all chunks, a list with one item for each column of y if there
+            are several. Needed at the first call, optional afterwards.
 
         Returns
         -------
@@ -288,26 +310,33 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
                 "classes must be passed on the first call to partial_fit: name all "
                 "classes that any chunk may hold."
             )
-        if classes is not None:
-            classes = np.unique(classes)
-            if start is self and not np.array_equal(classes, self.classes_):
-                raise ValueError(
-                    f"classes={classes!r} is not the same as on last call to "
-                    f"partial_fit, which was {self.classes_!r}."
-                )
-            self._check_n_classes(classes)
-        else:
-            classes = self.classes_
         X, row_shape, y = self._validate(X, y, reset=start is None)
-        codes, classes = encode_labels(y, self.unlabeled, classes)
+        if classes is None:
+            classes = self._classes_list()
+        else:
+            given = classes if y.ndim == 2 else [classes]
+            classes = [np.unique(of_column) for of_column in given]
+            if start is self and not (
+                len(classes) == len(self._classes_list())
+                and all(map(np.array_equal, classes, self._classes_list()))
+            ):
+                raise ValueError(
+                    f"classes={given!r} is not the same as on last call to partial_fit, "
+                    f"which was {self.classes_!r}."
+                )
+            for of_column in classes:
+                self._check_n_classes(of_column)
+        codes, classes = encode_columns(y, self.unlabeled, classes)
         return self._fit(X, row_shape, codes, classes, start, epochs=1)
 
     def _fit(self, X, row_shape, codes, classes, start, epochs=None):
-        """Train; encoder and pi head alone learn from the labeled rows alone."""
-        rows = np.flatnonzero(codes >= 0) if math.isinf(self.alpha) else None
-        self._train(X, row_shape, codes, classes, rows=rows, start=start, epochs=epochs)
-        add = epochs is not None and start is self
-        self._count_labels(codes, classes, len(classes), add)
+        """Train; encoder and pi heads alone learn from the labeled rows alone."""
+        heads = [Head(of_column, len(of_column), len(of_column)) for of_column in classes]
+        named = {str(column): head for column, head in enumerate(heads)}
+        only_labels = math.isinf(self.alpha)
+        rows = np.flatnonzero((codes >= 0).any(axis=1)) if only_labels else None
+        self._train(X, row_shape, codes, named, rows, start, epochs)
+        self._count_labels(codes, heads, add=epochs is not None and start is self)
         return self
 
     def _validate(self, X, y, reset):
@@ -318,12 +347,12 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         check_consistent_length(X, y)
         return X, row_shape, y
 
-    def _check_n_classes(self, classes):
+    def _check_n_classes(self, classes, where=""):
         if len(classes) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs labels of at least 2 classes, but y has only "
-                f"one class, {classes.tolist()[0]!r}. Label rows of another class, or use "
-                "SSVAEAnomalyDetector to tell this class from everything else."
+                f"one class{where}, {classes.tolist()[0]!r}. Label rows of another class, or "
+                "use SSVAEAnomalyDetector to tell this class from everything else."
             )
 
     def predict_proba(self, X):
@@ -336,10 +365,16 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
 
         Returns
         -------
-        proba : ndarray of shape (n_samples, n_classes)
-            In [0, 1], each row sums to 1; columns in the order of `classes_`.
+        proba : ndarray of shape (n_samples, n_classes), or list of them
+            In [0, 1], each row sums to 1; columns in the order of `classes_`. A list with
+            one item for each factor if there are several. A recurrent network's
+            probabilities are pooled over time: the geometric mean of the steps',
+            normalized.
         """
-        return np.exp(self.predict_log_proba(X))
+        log_proba = self.predict_log_proba(X)
+        if isinstance(log_proba, list):
+            return [np.exp(of_factor) for of_factor in log_proba]
+        return np.exp(log_proba)
 
     def predict_log_proba(self, X):
         """Logarithm of the class probabilities pi(x).
@@ -351,17 +386,21 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
 
         Returns
         -------
-        log_proba : ndarray of shape (n_samples, n_classes)
+        log_proba : ndarray of shape (n_samples, n_classes), or list of them
             At most 0; columns in the order of `classes_`.
         """
-        X = self._validate_fitted(X)
-        return self._apply(
-            lambda module, x: torch.log_softmax(
-                module.encode(module.standardize(x))[0], dim=1
-            ),
-            X,
-            len(self.classes_),
-        )
+        log_proba = self._predict_log_proba(self._validate_fitted(X))
+        return log_proba if len(log_proba) > 1 else log_proba[0]
+
+    def _predict_log_proba(self, X):
+        """Return the log-probabilities of each factor, a list of arrays."""
+
+        def log_probs(module, x):
+            logits = module.encode(module.standardize(x))[0]
+            return torch.cat([module.class_log_probs(head) for head in logits.values()], 1)
+
+        ends = np.cumsum([len(classes) for classes in self._classes_list()])
+        return np.split(self._apply(log_probs, X, ends[-1]), ends[:-1], axis=1)
 
     def predict(self, X):
         """Predict the most probable class of each row.
@@ -373,24 +412,29 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
 
         Returns
         -------
-        y : ndarray of shape (n_samples,)
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predicted classes; never the unlabeled marker.
         """
-        codes = self.predict_log_proba(X).argmax(axis=1)
-        return self.classes_[codes]
+        log_proba = self._predict_log_proba(self._validate_fitted(X))
+        y = [
+            classes[of_factor.argmax(axis=1)]
+            for classes, of_factor in zip(self._classes_list(), log_proba)
+        ]
+        return y[0] if len(y) == 1 else np.stack(y, axis=1)
 
     def score(self, X, y, sample_weight=None):
         """Accuracy on the labeled rows.
 
         Unlabeled rows of y are left out, so that a plain ``GridSearchCV`` or
         ``cross_val_score`` over partly labeled data reports the accuracy and not the
-        share of rows without a label.
+        share of rows without a label. With several factors a row counts as right if all
+        of its labels are.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows in the units of `fit`.
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             True labels, `unlabeled` where there is none.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row.
@@ -409,15 +453,28 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         predicted = self.predict(X)
         y = check_labels(y)
         check_consistent_length(predicted, y, sample_weight)
-        mask = is_unlabeled(y, self.unlabeled)
-        if mask.all():
+        if y.ndim != predicted.ndim or y.shape != predicted.shape:
+            raise ValueError(
+                f"y has the shape {y.shape}, but the predictions have {predicted.shape}."
+            )
+        right = np.ones(len(y), dtype=bool)
+        labeled = np.zeros(len(y), dtype=bool)
+        for of_factor, guess in zip(y.reshape(len(y), -1).T, predicted.reshape(len(y), -1).T):
+            known = ~is_unlabeled(of_factor, self.unlabeled)
+            labeled |= known
+            right[known] &= labeled_values(of_factor, ~known) == guess[known]
+        if not labeled.any():
             raise ValueError(
                 f"y has no labeled row to score on: all {len(y)} values are the unlabeled "
                 f"marker {self.unlabeled!r}. Split with SemiSupervisedKFold, which puts "
                 "labeled rows into every fold."
             )
         if sample_weight is not None:
-            sample_weight = np.asarray(sample_weight)[~mask]
-        return accuracy_score(
-            labeled_values(y, mask), predicted[~mask], sample_weight=sample_weight
-        )
+            sample_weight = np.asarray(sample_weight)[labeled]
+        return float(np.average(right[labeled], weights=sample_weight))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.classifier_tags.multi_label = False
+        return tags

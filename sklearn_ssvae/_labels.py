@@ -1,10 +1,30 @@
 """The unlabeled marker; labels to integer codes and back."""
 
+from typing import NamedTuple
+
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 UNLABELED_CODE = -1
+
+
+class Head(NamedTuple):
+    """The classes of one factor, and what the parts of the model do with them.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        The classes in the order of their codes.
+    n_decoder : int
+        How many of them, the first ones, the decoder reads.
+    n_density : int
+        Rows of these, the first ones, take part in the density.
+    """
+
+    classes: np.ndarray
+    n_decoder: int
+    n_density: int
 
 
 def _is_missing(value):
@@ -53,10 +73,14 @@ def is_unlabeled(y, unlabeled=-1):
 
 
 def check_labels(y):
-    """Bring labels to a one-dimensional array without touching their values.
+    """Bring labels to an array without touching their values.
 
-    A column vector is flattened with a ``DataConversionWarning``, as in scikit-learn.
+    Shape ``(n_samples,)``, or ``(n_samples, n_outputs)`` with a column for each factor. A
+    single column is flattened with a ``DataConversionWarning``, as in scikit-learn.
     """
+    values = np.asarray(y)
+    if values.ndim == 2 and values.shape[1] > 1:
+        return values
     return column_or_1d(y, warn=True)
 
 
@@ -157,3 +181,42 @@ def encode_labels(y, unlabeled=-1, classes=None, grow=False):
     order = np.argsort(classes, kind="stable")
     codes[~mask] = order[np.searchsorted(classes, values, sorter=order)]
     return codes, classes
+
+
+def encode_columns(y, unlabeled=-1, classes=None, grow=False):
+    """Turn labels of one or several factors into integer codes, see `encode_labels`.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Labels, with `unlabeled` where there is none.
+    unlabeled, grow
+        As in `encode_labels`.
+    classes : list of ndarray, default=None
+        The known classes of each factor.
+
+    Returns
+    -------
+    codes : ndarray of int32 of shape (n_samples, n_outputs)
+        Index into the classes of the column, -1 where there is no label.
+    classes : list of ndarray
+        The classes of each column.
+
+    Raises
+    ------
+    ValueError
+        As `encode_labels` does, or if the number of columns is not that of `classes`.
+    """
+    columns = [y] if y.ndim == 1 else list(y.T)
+    if classes is not None and len(classes) != len(columns):
+        raise ValueError(
+            f"y has {len(columns)} columns of labels, but the classes of {len(classes)} are "
+            "known. Pass one column for each factor, filled with the unlabeled marker "
+            "where nothing is known."
+        )
+    known = [None] * len(columns) if classes is None else classes
+    encoded = [
+        encode_labels(column, unlabeled, of_column, grow)
+        for column, of_column in zip(columns, known)
+    ]
+    return np.stack([codes for codes, _ in encoded], axis=1), [c for _, c in encoded]

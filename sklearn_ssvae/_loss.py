@@ -8,14 +8,14 @@ from torch.nn import functional as F
 
 
 def masked_cross_entropy(logits, codes):
-    r"""Mean cross-entropy over the labeled rows.
+    r"""Mean cross-entropy over the labeled rows, and over their time steps.
 
     .. math:: -\frac{1}{\#labeled} \sum_{i\ labeled} \log \pi_{i, y_i}
 
     Parameters
     ----------
-    logits : Tensor of shape (n, n_classes)
-        Unnormalised log-probabilities of pi.
+    logits : Tensor of shape (n, [n_steps,] n_classes)
+        Unnormalised log-probabilities of pi; a row's label holds at all of its steps.
     codes : Tensor of int64 of shape (n,)
         Class of each row, -1 where it has no label.
 
@@ -24,8 +24,14 @@ def masked_cross_entropy(logits, codes):
     cross_entropy : Tensor of shape ()
         In nats; 0 if no row has a label.
     """
-    total = F.cross_entropy(logits, codes, ignore_index=-1, reduction="sum")
-    return total / (codes >= 0).sum().clamp(min=1)
+    n_steps = 1 if logits.ndim == 2 else logits.shape[1]
+    total = F.cross_entropy(
+        logits.reshape(len(codes) * n_steps, -1),
+        codes.repeat_interleave(n_steps),
+        ignore_index=-1,
+        reduction="sum",
+    )
+    return total / (n_steps * (codes >= 0).sum()).clamp(min=1)
 
 
 class SSVAELoss(nn.Module):
@@ -36,7 +42,8 @@ class SSVAELoss(nn.Module):
         L = -\frac{ELBO}{n_{features}} + \alpha CE, \qquad
         ELBO = E[\log p(x | \pi, z)] - \beta KL(q(z|x) || p(z))
 
-    The ELBO is averaged over the rows, CE over the labeled rows. Dividing by the number
+    The ELBO is averaged over the rows, CE over the labeled rows, and over the heads if
+    there are several. Dividing by the number
     of features makes one `alpha` mean the same on 30 and on 784 columns; ``beta=1`` is
     the true ELBO.
 
@@ -46,9 +53,9 @@ class SSVAELoss(nn.Module):
         Weight of the cross-entropy. 0 drops it, ``inf`` leaves nothing else.
     beta : float
         Weight of the KL divergence.
-    n_density_classes : int or None
-        Rows with a code of at least this are known anomalies: they take part in the
-        cross-entropy alone. By default there are none.
+    n_density_classes : tuple of int or None
+        Rows with a code of at least this, in any head, are known anomalies: they take part
+        in the cross-entropy alone. By default there are none.
     """
 
     def __init__(self, alpha, beta, n_density_classes=None):
@@ -61,7 +68,8 @@ class SSVAELoss(nn.Module):
         """Mean over the rows that the density is fitted to."""
         if self.n_density_classes is None:
             return values.mean()
-        weights = (codes < self.n_density_classes).to(values.dtype)
+        bounds = torch.tensor(self.n_density_classes, device=codes.device)
+        weights = (codes < bounds).all(dim=1).to(values.dtype)
         return (weights * values).sum() / weights.sum().clamp(min=1)
 
     def terms(self, logits, log_prob, kl, codes):
@@ -69,14 +77,14 @@ class SSVAELoss(nn.Module):
 
         Parameters
         ----------
-        logits : Tensor of shape (n, n_classes) or None
-            The pi head's output, None without one.
+        logits : dict of Tensor of shape (n, [n_steps,] n_classes)
+            The pi heads' output.
         log_prob : Tensor of shape (n, n_features) or None
             Log-probability of each feature, None without a decoder.
         kl : Tensor of shape (n,) or None
             KL divergence of each row, None without a decoder.
-        codes : Tensor of int64 of shape (n,)
-            Class of each row, -1 where it has no label.
+        codes : Tensor of int64 of shape (n, n_heads)
+            Class of each row in each head, -1 where it has no label.
 
         Returns
         -------
@@ -90,8 +98,12 @@ class SSVAELoss(nn.Module):
             terms["kl_divergence"] = self._density_mean(kl, codes)
             elbo = terms["log_prob"] - self.beta * terms["kl_divergence"]
             loss = -elbo / log_prob.shape[1]
-        if logits is not None:
-            terms["cross_entropy"] = masked_cross_entropy(logits, codes)
+        if logits:
+            heads = [
+                masked_cross_entropy(values, codes[:, column])
+                for column, values in enumerate(logits.values())
+            ]
+            terms["cross_entropy"] = sum(heads) / len(heads)
             weight = 1.0 if math.isinf(self.alpha) else self.alpha
             loss = loss + weight * terms["cross_entropy"]
         return {"loss": torch.as_tensor(loss), **terms}

@@ -1,12 +1,14 @@
-"""The model: encoder with its three heads, and the decoder that reads pi beside z."""
+"""The model: encoder with its heads, and the decoder that reads pi beside z."""
 
+import contextlib
 import math
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ._likelihoods import LIKELIHOODS
-from ._networks import NETWORKS
+from ._networks import NETWORKS, Dropout
 from ._priors import StandardNormal
 
 # Keeps exp(log_var) finite for rows far outside the training data.
@@ -14,16 +16,17 @@ MAX_LOG_VAR = 20.0
 
 
 class SSVAE(nn.Module):
-    """Variational autoencoder with a softmax head pi on its topmost encoder layer.
+    """Variational autoencoder with softmax heads pi on its topmost encoder layer.
 
     Rows come in as ``(n, n_features)`` in their own units; the module standardises them
     where its likelihood asks for that, and gives log-probabilities of the rows as they
-    came.
+    came. There is one pi head for each factor that has labels. A recurrent network has z
+    and pi at each time step; their tensors then have the axis ``n_steps`` after the first.
 
     Parameters
     ----------
-    network : str
-        Key of `NETWORKS`.
+    network : str or tuple
+        Key of `NETWORKS`, or a pair of callables that keeps their contract.
     input_shape : tuple of int
         Shape of one row as the network sees it.
     hidden_layer_sizes : tuple of int
@@ -32,12 +35,13 @@ class SSVAE(nn.Module):
         Size of z.
     likelihood : str
         Key of `LIKELIHOODS`.
-    n_classes : int
-        Classes of the pi head; 0 for a model without one (the paper's EU).
-    n_decoder_classes : int
-        How many of the classes, the first ones, the decoder reads.
+    n_classes : dict of str to int
+        Classes of each pi head by its name; empty for a model without one (the paper's
+        EU).
+    n_decoder_classes : dict of str to int
+        How many classes of each head, the first ones, the decoder reads.
     has_decoder : bool
-        False for encoder and pi head alone (the paper's ES).
+        False for encoder and pi heads alone (the paper's ES).
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class SSVAE(nn.Module):
         has_decoder,
     ):
         super().__init__()
-        encoder_class, decoder_class = NETWORKS[network]
+        encoder_class, decoder_class = NETWORKS.get(network, network)
         self.input_shape = tuple(input_shape)
         self.n_features = math.prod(input_shape)
         self.n_classes = n_classes
@@ -64,14 +68,16 @@ class SSVAE(nn.Module):
         self.register_buffer("scale", torch.ones(self.n_features, dtype=torch.float64))
         self.encoder = encoder_class(self.input_shape, hidden_layer_sizes)
         n_top = self.encoder.n_out
-        self.pi = nn.Linear(n_top, n_classes) if n_classes else None
+        n_steps = getattr(self.encoder, "n_steps", None)
+        self.latent_shape = (latent_dim,) if n_steps is None else (n_steps, latent_dim)
+        self.pi = nn.ModuleDict({name: nn.Linear(n_top, n) for name, n in n_classes.items()})
         self.likelihood = LIKELIHOODS[likelihood](self.n_features)
         self.mean = self.log_var = self.decoder = None
         if has_decoder:
             self.mean = nn.Linear(n_top, latent_dim)
             self.log_var = nn.Linear(n_top, latent_dim)
             self.decoder = decoder_class(
-                n_decoder_classes + latent_dim,
+                sum(n_decoder_classes.values()) + latent_dim,
                 self.input_shape,
                 self.likelihood.n_params,
                 hidden_layer_sizes,
@@ -93,7 +99,7 @@ class SSVAE(nn.Module):
         return next(self.encoder.parameters()).dtype
 
     def encode(self, x):
-        """Compute the three heads for standardised rows.
+        """Compute the heads for standardised rows.
 
         Parameters
         ----------
@@ -102,31 +108,76 @@ class SSVAE(nn.Module):
 
         Returns
         -------
-        logits : Tensor of shape (n, n_classes) or None
-            Unnormalised log-probabilities of pi; None without a pi head.
-        mean, log_var : Tensor of shape (n, latent_dim) or None
+        logits : dict of Tensor of shape (n, [n_steps,] n_classes)
+            Unnormalised log-probabilities of each pi head.
+        mean, log_var : Tensor of shape (n, [n_steps,] latent_dim) or None
             Parameters of q(z|x); None without a decoder.
         """
         top = self.encoder(x.unflatten(1, self.input_shape))
-        logits = None if self.pi is None else self.pi(top)
+        logits = {name: head(top) for name, head in self.pi.items()}
         if self.decoder is None:
             return logits, None, None
         return logits, self.mean(top), self.log_var(top).clamp(max=MAX_LOG_VAR)
 
-    def class_probs(self, logits):
-        """Return what the decoder reads of pi, shape (n, n_decoder_classes), or None."""
-        if not self.n_decoder_classes:
-            return None
-        return torch.softmax(logits, dim=1)[:, : self.n_decoder_classes]
+    def class_log_probs(self, logits):
+        r"""Pool a head over time: the class probabilities of each row.
 
-    def decode(self, class_probs, z):
+        .. math:: \log \pi = \frac1T \sum_t \log \pi_t - \text{log-normalizer}
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n, [n_steps,] n_classes)
+            One head of `encode`.
+
+        Returns
+        -------
+        log_probs : Tensor of shape (n, n_classes)
+            Logarithms of the normalized geometric means over the steps.
+        """
+        log_probs = torch.log_softmax(logits, dim=-1)
+        if log_probs.ndim == 3:
+            log_probs = torch.log_softmax(log_probs.mean(dim=1), dim=-1)
+        return log_probs
+
+    def decoder_labels(self, logits, codes=None):
+        """Return what the decoder reads of the classes.
+
+        Parameters
+        ----------
+        logits : dict of Tensor of shape (n, [n_steps,] n_classes)
+            The pi heads.
+        codes : Tensor of int64 of shape (n, n_heads), default=None
+            Classes to read in place of pi, for rows that have one.
+
+        Returns
+        -------
+        labels : Tensor of shape (n, [n_steps,] n_decoder_classes) or None
+            pi, or the one-hot label, of all heads side by side; None if the decoder reads
+            no class.
+        """
+        parts = []
+        for column, (name, values) in enumerate(logits.items()):
+            n_read = self.n_decoder_classes[name]
+            if not n_read:
+                continue
+            labels = torch.softmax(values, dim=-1)
+            if codes is not None:
+                code = codes[:, column]
+                observed = F.one_hot(code.clamp(min=0), values.shape[-1]).to(labels.dtype)
+                if values.ndim == 3:
+                    observed, code = observed[:, None], code[:, None]
+                labels = torch.where((code >= 0)[..., None], observed, labels)
+            parts.append(labels[..., :n_read])
+        return torch.cat(parts, dim=-1) if parts else None
+
+    def decode(self, labels, z):
         """Compute the likelihood's parameters from pi (+) z.
 
         Parameters
         ----------
-        class_probs : Tensor of shape (n, n_decoder_classes) or None
-            Class probabilities, None if the decoder reads none.
-        z : Tensor of shape (n, latent_dim)
+        labels : Tensor of shape (n, [n_steps,] n_decoder_classes) or None
+            Class probabilities that the decoder reads.
+        z : Tensor of shape (n, [n_steps,] latent_dim)
             Latent vectors.
 
         Returns
@@ -134,10 +185,40 @@ class SSVAE(nn.Module):
         params : Tensor of shape (n, n_params, n_features)
             Parameters of the likelihood, in standardised units.
         """
-        h = z if class_probs is None else torch.cat([class_probs, z], dim=1)
+        h = z if labels is None else torch.cat([labels, z], dim=-1)
         return self.decoder(h).flatten(2)
 
-    def forward(self, x, generator=None):
+    def decode_rows(self, labels, z):
+        """Decode one class and one flat latent vector for each row.
+
+        Parameters
+        ----------
+        labels : Tensor of shape (n, n_decoder_classes)
+            Class of each row, the same for all of its time steps.
+        z : Tensor of shape (n, n_latent)
+            Latent vectors, those of all time steps behind one another.
+
+        Returns
+        -------
+        params : Tensor of shape (n, n_params, n_features)
+            Parameters of the likelihood, in standardised units.
+        """
+        z = z.unflatten(1, self.latent_shape)
+        if z.ndim == 3:
+            labels = labels[:, None].expand(-1, z.shape[1], -1)
+        return self.decode(labels, z)
+
+    @contextlib.contextmanager
+    def _drawing_from(self, generator):
+        """Let the dropout layers draw from the generator."""
+        layers = [layer for layer in self.modules() if isinstance(layer, Dropout)]
+        for layer in layers:
+            layer.generator = generator
+        yield
+        for layer in layers:
+            layer.generator = None
+
+    def forward(self, x, generator=None, codes=None):
         """Compute what the loss needs.
 
         Parameters
@@ -146,28 +227,31 @@ class SSVAE(nn.Module):
             Rows in their own units.
         generator : torch.Generator on the CPU, default=None
             Source of the noise in z = mean + sigma * noise. Without one, z is the mean.
+        codes : Tensor of int64 of shape (n, n_heads), default=None
+            Labels that the decoder reads in place of pi, -1 where there is none.
 
         Returns
         -------
-        logits : Tensor of shape (n, n_classes) or None
-            The pi head.
+        logits : dict of Tensor of shape (n, [n_steps,] n_classes)
+            The pi heads.
         log_prob : Tensor of shape (n, n_features) or None
             Log-probability of each standardised feature.
         kl : Tensor of shape (n,) or None
             KL(q(z|x) || p(z)).
         """
-        x = self.standardize(x)
-        logits, mean, log_var = self.encode(x)
-        if self.decoder is None:
-            return logits, None, None
-        z = mean
-        if generator is not None:
-            # Drawn on the CPU, so that a seed means the same on every device.
-            noise = torch.randn(mean.shape, generator=generator).to(mean.device)
-            z = mean + torch.exp(0.5 * log_var) * noise
-        params = self.decode(self.class_probs(logits), z)
-        log_prob = self.likelihood.log_prob(params, x)
-        return logits, log_prob, self.prior.kl_divergence(mean, log_var)
+        with self._drawing_from(generator):
+            x = self.standardize(x)
+            logits, mean, log_var = self.encode(x)
+            if self.decoder is None:
+                return logits, None, None
+            z = mean
+            if generator is not None:
+                # Drawn on the CPU, so that a seed means the same on every device.
+                noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+                z = mean + torch.exp(0.5 * log_var) * noise
+            params = self.decode(self.decoder_labels(logits, codes), z)
+            log_prob = self.likelihood.log_prob(params, x)
+            return logits, log_prob, self.prior.kl_divergence(mean, log_var)
 
     def log_prob(self, x):
         """Log-probability of each feature at the posterior mean, in the rows' own units.
@@ -182,7 +266,7 @@ class SSVAE(nn.Module):
     def reconstruct(self, x):
         """Mean of p(x | pi(x), mean of q(z|x)), in the rows' own units."""
         logits, mean, _ = self.encode(self.standardize(x))
-        params = self.decode(self.class_probs(logits), mean)
+        params = self.decode(self.decoder_labels(logits), mean)
         return self.to_own_units(self.likelihood.mean(params))
 
     def to_own_units(self, x):
@@ -202,26 +286,38 @@ class SSVAE(nn.Module):
         Parameters
         ----------
         other : SSVAE
-            The model to start from, equal but for its classes.
-        class_index : list of (int, int)
-            Pairs (class here, class there) of the classes that both know.
+            The model to start from, equal but for its heads.
+        class_index : dict of list of (int, int)
+            Pairs (class here, class there) of the classes that both know, by head.
         """
-        class_keys = {"pi.weight", "pi.bias", "decoder.input_layer.weight"}
         own, theirs = self.state_dict(), other.state_dict()
         for name, value in theirs.items():
-            if name not in class_keys:
+            if not name.startswith("pi.") and name != "decoder.input_layer.weight":
                 own[name].copy_(value)
-        if self.pi is not None and other.pi is not None:
-            for here, there in class_index:
-                self.pi.weight[here] = other.pi.weight[there]
-                self.pi.bias[here] = other.pi.bias[there]
-        if self.decoder is not None:
-            weight, old = (
-                self.decoder.input_layer.weight,
-                other.decoder.input_layer.weight,
-            )
-            weight.zero_()
-            weight[:, self.n_decoder_classes :] = old[:, other.n_decoder_classes :]
-            for here, there in class_index:
-                if here < self.n_decoder_classes and there < other.n_decoder_classes:
-                    weight[:, here] = old[:, there]
+        for name, pairs in class_index.items():
+            for here, there in pairs:
+                self.pi[name].weight[here] = other.pi[name].weight[there]
+                self.pi[name].bias[here] = other.pi[name].bias[there]
+        if self.decoder is None:
+            return
+        weight, old = self.decoder.input_layer.weight, other.decoder.input_layer.weight
+        latent_dim = self.latent_shape[-1]
+        weight.zero_()
+        weight[:, -latent_dim:] = old[:, -latent_dim:]
+        first_here, first_there = self._first_columns(), other._first_columns()
+        for name, pairs in class_index.items():
+            for here, there in pairs:
+                read_by_both = (
+                    here < self.n_decoder_classes[name]
+                    and there < other.n_decoder_classes[name]
+                )
+                if read_by_both:
+                    weight[:, first_here[name] + here] = old[:, first_there[name] + there]
+
+    def _first_columns(self):
+        """First column of the decoder's input for each head."""
+        first, columns = 0, {}
+        for name, n_read in self.n_decoder_classes.items():
+            columns[name] = first
+            first += n_read
+        return columns

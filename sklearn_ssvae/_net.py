@@ -92,11 +92,13 @@ def thread_limit(module):
     """Hold torch to one thread while a small network works.
 
     Several threads wait for one another longer than they compute there; on contended
-    cores a training step was measured 14 to 80 times slower.
+    cores a training step was measured 14 to 80 times slower. A convolution computes far
+    more than its few weights tell.
     """
     n_threads = torch.get_num_threads()
     largest = max(parameter.numel() for parameter in module.parameters())
-    if n_threads == 1 or largest > SMALL_LAYER:
+    convolves = any(isinstance(layer, nn.Conv2d) for layer in module.modules())
+    if n_threads == 1 or largest > SMALL_LAYER or convolves:
         yield
         return
     torch.set_num_threads(1)
@@ -169,15 +171,20 @@ class SSVAENet(NeuralNet):
         Source of shuffles and noise, on the CPU whatever the device.
     labeled_fraction : float
         Share of labeled rows in a batch.
+    observed_labels : bool
+        Whether the decoder reads the label of a row that has one, in training.
     **kwargs
         Parameters of `skorch.NeuralNet`.
     """
 
-    def __init__(self, module, generator, labeled_fraction=0.5, **kwargs):
+    def __init__(
+        self, module, generator, labeled_fraction=0.5, observed_labels=False, **kwargs
+    ):
         kwargs = {"criterion": SSVAELoss, "train_split": None, **kwargs}
         super().__init__(module, **kwargs)
         self.generator = generator
         self.labeled_fraction = labeled_fraction
+        self.observed_labels = observed_labels
         self.epoch_terms = []
         self._cache = {}
 
@@ -197,7 +204,7 @@ class SSVAENet(NeuralNet):
         """Batch a `Rows` data set: balanced for training, in order otherwise."""
         if training:
             batches = BalancedBatches(
-                dataset.codes, self.batch_size, self.labeled_fraction, self.generator
+                dataset.labeled, self.batch_size, self.labeled_fraction, self.generator
             )
         else:
             n_batches = math.ceil(len(dataset) / self.batch_size)
@@ -260,7 +267,8 @@ class SSVAENet(NeuralNet):
 
     def _terms(self, batch, generator):
         x, codes = batch
-        outputs = self.module_(x, generator)
+        read = codes if self.observed_labels and self.module_.training else None
+        outputs = self.module_(x, generator, read)
         terms = self.criterion_.terms(*outputs, codes)
         values = torch.stack([value.detach() for value in terms.values()]).tolist()
         return outputs, terms["loss"], dict(zip(terms, values))

@@ -13,7 +13,7 @@ class StandardNormal:
 
         Parameters
         ----------
-        mean, log_var : Tensor of shape (n, latent_dim)
+        mean, log_var : Tensor of shape (n, [n_steps,] latent_dim)
             Mean and log-variance of q(z|x).
 
         Returns
@@ -21,7 +21,7 @@ class StandardNormal:
         kl : Tensor of shape (n,)
             Not negative; 0 where q(z|x) is the prior.
         """
-        return 0.5 * (mean**2 + log_var.exp() - log_var - 1).sum(dim=1)
+        return 0.5 * (mean**2 + log_var.exp() - log_var - 1).flatten(1).sum(dim=1)
 
     def sample(self, n_samples, latent_dim, generator=None):
         """Draw z, float64 Tensor of shape (n_samples, latent_dim)."""

@@ -12,7 +12,7 @@ def _codes(n_labeled, n_unlabeled):
 
 def _batches(codes, batch_size, labeled_fraction=0.5, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return BalancedBatches(codes, batch_size, labeled_fraction, generator)
+    return BalancedBatches(codes >= 0, batch_size, labeled_fraction, generator)
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,20 @@ def test_two_epochs_differ():
 
 def test_rows_are_fetched_from_the_array_in_its_own_dtype():
     X = np.arange(12.0).reshape(6, 2)
-    codes = np.array([0, -1, 1, -1, 0, 1], dtype=np.int32)
+    codes = np.array([[0], [-1], [1], [-1], [0], [1]], dtype=np.int32)
     rows = Rows(X, codes).subset(np.array([1, 3, 5])).subset(np.array([2, 0]))
     x, y = rows.fetch(np.array([0, 1]))
     assert x.dtype == torch.float64
     assert x.tolist() == X[[5, 1]].tolist()
-    assert y.tolist() == [1, -1]
+    assert y.tolist() == [[1], [-1]]
     assert y.dtype == torch.int64
+
+
+def test_a_row_is_labeled_if_any_factor_is_and_its_first_label_is_its_stratum():
+    codes = np.array([[0, -1], [-1, 0], [-1, -1], [0, 1], [1, 0], [-1, 1]], dtype=np.int32)
+    rows = Rows(np.zeros((6, 1)), codes)
+    assert rows.labeled.tolist() == [True, True, False, True, True, True]
+    strata = rows.strata.tolist()
+    assert strata[2] == -1
+    assert strata[0] == strata[3]
+    assert len(set(strata)) == 5

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -381,3 +382,30 @@ def test_the_detector_has_the_same_parameters():
     own = set(SSVAEAnomalyDetector().get_params()) - shared
     assert own == {"contamination", "anomaly_labels"}
     assert shared < set(SSVAEAnomalyDetector().get_params())
+
+
+# What the decoder reads
+
+
+def test_observed_labels_change_the_training_and_not_the_inference(blobs, make_classifier):
+    X, _, y = blobs
+    predicted = make_classifier().fit(X, y)
+    observed = make_classifier(decoder_label="observed").fit(X, y)
+    assert not np.array_equal(predicted.predict_proba(X), observed.predict_proba(X))
+    # A row is reconstructed from its own pi, whether it was labeled or not.
+    module = observed.net_.inference_module
+    with torch.no_grad():
+        x = torch.from_numpy(X)
+        expected = module.reconstruct(x).numpy()
+    np.testing.assert_allclose(observed.reconstruct(X), expected)
+
+
+def test_a_style_can_be_chosen_with_the_class(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier().fit(X, y)
+    Z = clf.transform(X[:4])
+    X_new, y_new = clf.sample(y=[0, 1, 2, 2], z=Z, observation_noise=False)
+    np.testing.assert_allclose(X_new, clf.inverse_transform(Z, y=[0, 1, 2, 2]))
+    assert y_new.tolist() == [0, 1, 2, 2]
+    with pytest.raises(ValueError, match="Z has 3 columns"):
+        clf.sample(z=np.zeros((4, 3)))

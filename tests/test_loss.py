@@ -15,8 +15,8 @@ def outputs():
     logits = torch.randn(6, 3, generator=generator)
     log_prob = -torch.rand(6, 4, generator=generator)
     kl = torch.rand(6, generator=generator)
-    codes = torch.tensor([0, -1, 2, -1, 1, 2])
-    return logits, log_prob, kl, codes
+    codes = torch.tensor([[0], [-1], [2], [-1], [1], [2]])
+    return {"0": logits}, log_prob, kl, codes
 
 
 def test_kl_divergence_is_that_of_torch_distributions():
@@ -44,8 +44,24 @@ def test_cross_entropy_is_a_mean_over_labeled_rows_alone(outputs):
     expected = np.mean(
         [
             -torch.log_softmax(row, 0)[code].item()
+            for row, code in zip(logits["0"], codes[:, 0].tolist())
+            if code >= 0
+        ]
+    )
+    found = masked_cross_entropy(logits["0"], codes[:, 0]).item()
+    assert found == pytest.approx(expected)
+
+
+def test_a_label_holds_at_every_time_step():
+    """A slow loop over rows and steps."""
+    logits = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
+    codes = torch.tensor([2, -1, 0, 1])
+    expected = np.mean(
+        [
+            -torch.log_softmax(step, 0)[code].item()
             for row, code in zip(logits, codes.tolist())
             if code >= 0
+            for step in row
         ]
     )
     assert masked_cross_entropy(logits, codes).item() == pytest.approx(expected)
@@ -63,7 +79,7 @@ def test_cross_entropy_without_labels_is_zero_with_zero_gradient():
 def test_the_loss_is_the_formula_row_by_row(outputs, alpha, beta):
     logits, log_prob, kl, codes = outputs
     elbo = np.mean([p.sum().item() - beta * d.item() for p, d in zip(log_prob, kl)])
-    expected = -elbo / 4 + alpha * masked_cross_entropy(logits, codes).item()
+    expected = -elbo / 4 + alpha * masked_cross_entropy(logits["0"], codes[:, 0]).item()
     terms = SSVAELoss(alpha, beta).terms(logits, log_prob, kl, codes)
     assert terms["loss"].item() == pytest.approx(expected)
     assert terms["log_prob"].item() == pytest.approx(log_prob.sum(1).mean().item())
@@ -73,17 +89,42 @@ def test_the_loss_is_the_formula_row_by_row(outputs, alpha, beta):
 
 def test_known_anomalies_stay_out_of_the_density(outputs):
     logits, log_prob, kl, codes = outputs
-    terms = SSVAELoss(1, 1, n_density_classes=2).terms(logits, log_prob, kl, codes)
-    normal = codes < 2
+    terms = SSVAELoss(1, 1, n_density_classes=(2,)).terms(logits, log_prob, kl, codes)
+    normal = codes[:, 0] < 2
     expected = log_prob[normal].sum(1).mean().item()
     assert terms["log_prob"].item() == pytest.approx(expected)
-    assert terms["cross_entropy"] == masked_cross_entropy(logits, codes)
+    assert terms["cross_entropy"] == masked_cross_entropy(logits["0"], codes[:, 0])
+
+
+def test_several_heads_count_equally(outputs):
+    logits, log_prob, kl, codes = outputs
+    other = torch.randn(6, 2, generator=torch.Generator().manual_seed(1))
+    other_codes = torch.tensor([-1, -1, -1, 0, 1, -1])
+    terms = SSVAELoss(1, 1).terms(
+        {**logits, "1": other}, log_prob, kl, torch.column_stack([codes, other_codes])
+    )
+    expected = (
+        masked_cross_entropy(logits["0"], codes[:, 0])
+        + masked_cross_entropy(other, other_codes)
+    ) / 2
+    assert terms["cross_entropy"].item() == pytest.approx(expected.item())
+
+
+def test_a_row_is_an_anomaly_if_any_head_says_so(outputs):
+    logits, log_prob, kl, codes = outputs
+    verdicts = torch.tensor([-1, 2, -1, 1, -1, -1])
+    heads = {**logits, "feedback": torch.zeros(6, 3)}
+    terms = SSVAELoss(1, 1, n_density_classes=(2, 2)).terms(
+        heads, log_prob, kl, torch.column_stack([codes, verdicts])
+    )
+    normal = [0, 3, 4]
+    assert terms["log_prob"].item() == pytest.approx(log_prob[normal].sum(1).mean().item())
 
 
 def test_a_batch_of_anomalies_alone_has_a_finite_loss(outputs):
     logits, log_prob, kl, _ = outputs
-    codes = torch.full((6,), 2)
-    terms = SSVAELoss(1, 1, n_density_classes=2).terms(logits, log_prob, kl, codes)
+    codes = torch.full((6, 1), 2)
+    terms = SSVAELoss(1, 1, n_density_classes=(2,)).terms(logits, log_prob, kl, codes)
     assert terms["log_prob"].item() == 0
     assert torch.isfinite(terms["loss"])
 
@@ -97,7 +138,7 @@ def test_without_a_decoder_the_loss_is_the_cross_entropy(outputs):
 
 def test_without_a_pi_head_the_loss_is_the_elbo(outputs):
     _, log_prob, kl, codes = outputs
-    terms = SSVAELoss(0, 1).terms(None, log_prob, kl, codes)
+    terms = SSVAELoss(0, 1).terms({}, log_prob, kl, codes)
     assert set(terms) == {"loss", "log_prob", "kl_divergence"}
     assert terms["loss"].item() == pytest.approx(
         -(terms["log_prob"] - terms["kl_divergence"]).item() / 4

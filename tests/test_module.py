@@ -4,7 +4,6 @@ import torch
 
 from sklearn_ssvae._likelihoods import LIKELIHOODS
 from sklearn_ssvae._module import SSVAE
-from sklearn_ssvae._networks import NETWORKS
 
 
 def _module(seed=0, **changes):
@@ -14,8 +13,8 @@ def _module(seed=0, **changes):
         "hidden_layer_sizes": (8, 5),
         "latent_dim": 2,
         "likelihood": "gaussian",
-        "n_classes": 3,
-        "n_decoder_classes": 3,
+        "n_classes": {"0": 3},
+        "n_decoder_classes": {"0": 3},
         "has_decoder": True,
     }
     with torch.random.fork_rng():
@@ -29,23 +28,11 @@ def x():
     return torch.rand(4, 6, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("input_shape", [(1,), (7,), (5, 3), (3, 4, 2)])
-def test_a_pair_keeps_the_shapes_of_its_contract(network, input_shape):
-    encoder_class, decoder_class = NETWORKS[network]
-    encoder = encoder_class(input_shape, (9, 4))
-    decoder = decoder_class(5, input_shape, 2, (9, 4))
-    assert encoder(torch.zeros(3, *input_shape)).shape == (3, encoder.n_out)
-    assert decoder(torch.zeros(3, 5)).shape == (3, 2, *input_shape)
-    assert isinstance(decoder.input_layer, torch.nn.Linear)
-    assert decoder.input_layer.in_features == 5
-
-
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_the_gradient_reaches_every_weight(likelihood, x):
     module = _module(likelihood=likelihood)
     logits, log_prob, kl = module(x, torch.Generator().manual_seed(0))
-    (logits.sum() + log_prob.sum() + kl.sum()).backward()
+    (logits["0"].sum() + log_prob.sum() + kl.sum()).backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
 
@@ -64,7 +51,7 @@ def test_the_forward_pass_is_the_textbook_one(x):
     rows = ((x - shift) / scale).numpy()
     h = np.maximum(linear("encoder.layers.0", rows), 0)
     h = np.maximum(linear("encoder.layers.2", h), 0)
-    logits, mean, log_var = linear("pi", h), linear("mean", h), linear("log_var", h)
+    logits, mean, log_var = linear("pi.0", h), linear("mean", h), linear("log_var", h)
     noise = torch.randn(4, 2, generator=torch.Generator().manual_seed(3)).numpy()
     z = mean + np.exp(log_var / 2) * noise
     pi = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -77,7 +64,7 @@ def test_the_forward_pass_is_the_textbook_one(x):
 
     with torch.no_grad():
         out = module(x, torch.Generator().manual_seed(3))
-    np.testing.assert_allclose(out[0], logits)
+    np.testing.assert_allclose(out[0]["0"], logits)
     np.testing.assert_allclose(out[1], log_prob)
     np.testing.assert_allclose(out[2], kl)
 
@@ -85,7 +72,8 @@ def test_the_forward_pass_is_the_textbook_one(x):
 def test_without_a_generator_z_is_the_mean(x):
     module = _module()
     first, again = module(x), module(x)
-    assert all(torch.equal(a, b) for a, b in zip(first, again))
+    assert torch.equal(first[0]["0"], again[0]["0"])
+    assert all(torch.equal(a, b) for a, b in zip(first[1:], again[1:]))
     noisy = module(x, torch.Generator().manual_seed(0))
     assert not torch.equal(first[1], noisy[1])
 
@@ -107,15 +95,15 @@ def test_the_decoder_reads_pi(x):
 
 
 def test_siblings_lack_what_they_lack(x):
-    es = _module(has_decoder=False, n_decoder_classes=0)
+    es = _module(has_decoder=False, n_decoder_classes={"0": 0})
     logits, log_prob, kl = es(x)
     assert log_prob is None
     assert kl is None
-    assert logits.shape == (4, 3)
+    assert logits["0"].shape == (4, 3)
     assert not any("decoder" in name or "mean" in name for name in es.state_dict())
-    eu = _module(n_classes=0, n_decoder_classes=0)
+    eu = _module(n_classes={}, n_decoder_classes={})
     logits, log_prob, kl = eu(x)
-    assert logits is None
+    assert logits == {}
     assert log_prob.shape == (4, 6)
     assert kl.shape == (4,)
     assert not any(name.startswith("pi") for name in eu.state_dict())
@@ -130,20 +118,66 @@ def test_rows_are_standardized_before_they_lose_their_digits():
 
 
 def test_a_new_pi_head_leaves_the_function_as_it_was(x):
-    unlabeled = _module(n_classes=0, n_decoder_classes=0)
+    unlabeled = _module(n_classes={}, n_decoder_classes={})
     labeled = _module(seed=1)
-    labeled.carry_over(unlabeled, [])
+    labeled.carry_over(unlabeled, {"0": []})
     torch.testing.assert_close(labeled.reconstruct(x), unlabeled.reconstruct(x))
     torch.testing.assert_close(labeled.log_prob(x), unlabeled.log_prob(x))
 
 
 def test_known_classes_keep_their_weights_when_a_class_is_added(x):
-    old, new = _module(), _module(seed=1, n_classes=4, n_decoder_classes=4)
+    old, new = _module(), _module(seed=1, n_classes={"0": 4}, n_decoder_classes={"0": 4})
     pairs = [(0, 0), (1, 1), (3, 2)]
-    new.carry_over(old, pairs)
+    new.carry_over(old, {"0": pairs})
     here, there = [list(side) for side in zip(*pairs)]
-    torch.testing.assert_close(new(x)[0][:, here], old(x)[0][:, there])
+    torch.testing.assert_close(new(x)[0]["0"][:, here], old(x)[0]["0"][:, there])
     z, eye = torch.ones(3, 2).double(), torch.eye(4).double()
     torch.testing.assert_close(
         new.decode(eye[here], z), old.decode(torch.eye(3).double()[there], z)
     )
+
+
+def test_several_heads_stand_side_by_side_before_the_decoder(x):
+    module = _module(n_classes={"0": 3, "1": 2}, n_decoder_classes={"0": 3, "1": 2})
+    logits, mean, _ = module.encode(module.standardize(x))
+    labels = module.decoder_labels(logits)
+    expected = torch.cat([torch.softmax(logits[name], 1) for name in ("0", "1")], dim=1)
+    torch.testing.assert_close(labels, expected)
+    torch.testing.assert_close(
+        module(x)[1], module.likelihood.log_prob(module.decode(labels, mean), x)
+    )
+
+
+def test_the_decoder_reads_the_label_where_a_row_has_one(x):
+    module = _module()
+    codes = torch.tensor([[2], [-1], [0], [-1]])
+    logits, mean, _ = module.encode(x)
+    labels = torch.softmax(logits["0"], dim=1)
+    labels[0], labels[2] = torch.eye(3)[2], torch.eye(3)[0]
+    expected = module.likelihood.log_prob(module.decode(labels, mean), x)
+    torch.testing.assert_close(module(x, codes=codes)[1], expected)
+
+
+def test_a_decoder_that_reads_no_class_ignores_the_labels(x):
+    module = _module(n_decoder_classes={"0": 0})
+    codes = torch.tensor([[2], [1], [0], [1]])
+    assert torch.equal(module(x)[1], module(x, codes=codes)[1])
+    assert module.decoder.input_layer.in_features == 2
+
+
+def test_known_heads_keep_their_columns_when_a_head_is_added(x):
+    one = {"1": 2}
+    old = _module(n_classes=one, n_decoder_classes=one)
+    two = {"0": 3, "1": 2}
+    new = _module(seed=1, n_classes=two, n_decoder_classes=two)
+    new.carry_over(old, {"1": [(0, 0), (1, 1)]})
+    torch.testing.assert_close(new.log_prob(x), old.log_prob(x))
+    torch.testing.assert_close(new(x)[0]["1"], old(x)[0]["1"])
+
+
+def test_class_probabilities_of_a_series_are_the_geometric_mean_over_time():
+    module = _module(network="recurrent", input_shape=(3, 2), hidden_layer_sizes=(4, 4, 3))
+    probs = np.array([[[0.2, 0.3, 0.5], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]]])
+    pooled = np.prod(probs[0], axis=0) ** (1 / 3)
+    found = module.class_log_probs(torch.from_numpy(np.log(probs) + 7.0))
+    np.testing.assert_allclose(found.exp()[0].numpy(), pooled / pooled.sum())

@@ -55,7 +55,7 @@ class _Poison(Callback):
         at = (len(net.history), len(net.history[-1]["batches"]))
         if training and at == (self.epoch, self.batch):
             with torch.no_grad():
-                net.module_.pi.bias[0] = torch.inf
+                net.module_.pi["0"].bias[0] = torch.inf
 
 
 def test_callbacks_see_every_epoch_and_batch(blobs, make_classifier):
@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_says_where_and_what_to_do(blobs, make_classif
 def test_weights_that_are_not_finite_after_the_last_step_are_found(blobs, make_classifier):
     X, _, y = blobs
     clf = make_classifier(batch_size=60, max_epochs=2, callbacks=[_Poison(2, 5)])
-    with pytest.raises(ValueError, match=r"weights pi\.bias are not finite .* epoch 2"):
+    with pytest.raises(ValueError, match=r"weights pi\.0\.bias are not finite .* epoch 2"):
         clf.fit(X, y)
 
 

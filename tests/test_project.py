@@ -16,6 +16,7 @@ PACKAGE = ROOT / "sklearn_ssvae"
 FLOORS = {
     "_labels": 0,
     "_data": 0,
+    "_presets": 0,
     "_networks": 1,
     "_likelihoods": 1,
     "_priors": 1,
@@ -23,10 +24,13 @@ FLOORS = {
     "_batching": 1,
     "_module": 2,
     "_net": 3,
+    "_scores": 3,
     "_base": 4,
     "_classifier": 5,
     "_anomaly": 5,
     "model_selection": 5,
+    "inspection": 5,
+    "metrics": 5,
     "__init__": 6,
 }
 

@@ -1,0 +1,262 @@
+"""The scripts of the paper's tables: cells that resume, labels, scores, printing."""
+
+import csv
+import importlib
+import math
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "examples" / "paper"
+SCRIPTS = sorted(
+    path.stem for path in FOLDER.glob("*.py") if "def main():" in path.read_text()
+)
+CELLS = [
+    {"seed": seed, "model": model, "labels": 100, "settings": {"alpha": 1.0, "hidden": (8, 8)}}
+    for seed in range(2)
+    for model in ("SS", "ES")
+]
+
+
+@pytest.fixture(autouse=True)
+def _path(monkeypatch):
+    """Let the scripts import their neighbors, as they do when they are run."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+
+@pytest.fixture
+def common():
+    return importlib.import_module("common")
+
+
+@pytest.fixture
+def run_cells(common, tmp_path):
+    """Run cells with a counter in place of training; return the rows and what was run."""
+
+    def run(cells, path=tmp_path / "table.csv"):
+        ran = []
+
+        def train(cell):
+            ran.append(cell)
+            return {"accuracy": 0.5 + cell["seed"], "by_epoch": [0.25, 0.5]}
+
+        return common.run_cells(path, cells, train, ["accuracy", "by_epoch"], "cpu"), ran
+
+    return run
+
+
+def test_a_cell_has_its_row(run_cells, tmp_path):
+    rows, ran = run_cells(CELLS)
+    assert ran == CELLS
+    assert rows == [
+        {**cell, "accuracy": 0.5 + cell["seed"], "by_epoch": [0.25, 0.5]} for cell in CELLS
+    ]
+    with (tmp_path / "table.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert len(written) == 4
+    assert written[3]["model"] == "ES"
+    assert written[3]["settings"] == '{"alpha":1.0,"hidden":[8,8]}'
+    assert float(written[3]["accuracy"]) == 1.5
+    assert written[3]["device"] == "cpu"
+
+
+def test_finished_cells_are_not_run_again(run_cells):
+    first, _ = run_cells(CELLS[:3])
+    rows, ran = run_cells(CELLS)
+    assert ran == CELLS[3:]
+    assert rows[:3] == first
+
+
+def test_cells_with_other_settings_are_run(run_cells):
+    run_cells(CELLS)
+    changed = [{**CELLS[0], "settings": {"alpha": 2.0, "hidden": (8, 8)}}, *CELLS[1:]]
+    _, ran = run_cells(changed)
+    assert ran == changed[:1]
+
+
+def test_an_infinite_alpha_is_recognised(run_cells):
+    cell = {**CELLS[0], "settings": {"alpha": math.inf}}
+    run_cells([cell])
+    assert run_cells([cell])[1] == []
+
+
+@pytest.mark.parametrize("lost", [1, 40, 75])
+def test_a_row_that_was_half_written_is_run_again(run_cells, common, tmp_path, lost):
+    first, _ = run_cells(CELLS)
+    path = tmp_path / "table.csv"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-lost])
+    assert len(common.read_rows(path)) == 3
+    rows, ran = run_cells(CELLS)
+    assert ran == CELLS[3:]
+    assert rows == first
+    assert len(path.read_bytes().splitlines()) == 5
+
+
+def test_a_half_written_header_is_written_again(run_cells, tmp_path):
+    (tmp_path / "table.csv").write_text("seed,mod")
+    _, ran = run_cells(CELLS)
+    assert ran == CELLS
+    assert run_cells(CELLS)[1] == []
+
+
+def test_a_file_with_other_columns_is_left_alone(run_cells, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("seed,score\n0,1\n")
+    with pytest.raises(SystemExit, match="other columns"):
+        run_cells(CELLS)
+    assert path.read_text() == "seed,score\n0,1\n"
+
+
+def test_rows_are_kept_when_a_later_cell_fails(common, tmp_path):
+    def train(cell):
+        if cell["model"] == "ES":
+            raise ValueError("diverged")
+        return {"accuracy": 0.5}
+
+    path = tmp_path / "table.csv"
+    with pytest.raises(ValueError, match="diverged"):
+        common.run_cells(path, CELLS, train, ["accuracy"], "cpu")
+    assert [row["model"] for row in common.read_rows(path)] == ["SS"]
+
+
+def test_a_quick_run_has_its_own_file(common, tmp_path):
+    files = [
+        common.out_file(Namespace(out=tmp_path, quick=quick), "table_03", ".csv")
+        for quick in (True, False)
+    ]
+    assert [file.name for file in files] == ["table_03_quick.csv", "table_03.csv"]
+
+
+def test_the_command_line_wins_over_quick_and_full_values(common, monkeypatch):
+    def parse(*argv):
+        monkeypatch.setattr(sys, "argv", ["table", *argv])
+        args = common.parse_args(common.paper_parser(""), seeds=10, epochs=20)
+        return args.seeds, args.epochs, args.limit
+
+    assert parse() == (10, 20, None)
+    assert parse("--quick") == (1, 2, 2000)
+    assert parse("--quick", "--seeds", "3", "--limit", "50") == (3, 2, 50)
+
+
+def test_settings_hold_what_the_model_reads(common, monkeypatch):
+    preset = {"alpha": 1.0, "beta": 4.0, "labeled_fraction": 0.5, "max_epochs": 10}
+    monkeypatch.setattr(common, "paper_params", lambda name: preset)
+    monkeypatch.setattr(sys, "argv", ["table", "--beta", "2", "--limit", "50"])
+    args = common.parse_args(common.paper_parser(""))
+    args.es_epochs = 20
+    ss, es, eu = (common.model_settings(args, kind, "dense") for kind in ("SS", "ES", "EU"))
+    assert ss == {**preset, "beta": 2.0, "limit": 50}
+    assert es == {"alpha": math.inf, "max_epochs": 20, "limit": 50}
+    assert eu == {"beta": 2.0, "max_epochs": 10, "limit": 50}
+    params = common.estimator_params(args, {"seed": 3, "settings": ss})
+    assert params == {**preset, "beta": 2.0, "device": "auto", "random_state": 3}
+
+
+def test_labels_are_hidden_evenly_and_by_seed(common):
+    y = np.repeat(np.arange(10), 60)
+    y_partly = common.hide_labels(y, 100, 0)
+    labeled = y_partly >= 0
+    np.testing.assert_array_equal(np.bincount(y_partly[labeled]), 10)
+    np.testing.assert_array_equal(y_partly[labeled], y[labeled])
+    np.testing.assert_array_equal(y_partly, common.hide_labels(y, 100, 0))
+    assert (y_partly != common.hide_labels(y, 100, 1)).any()
+    np.testing.assert_array_equal(common.hide_labels(y, 600, 0), y)
+
+
+def test_rows_of_a_limited_run_are_drawn_evenly(common):
+    y = np.repeat([1, 2, 3], [30, 60, 90])
+    rows = common.choose_rows(y, 30, 0)
+    np.testing.assert_array_equal(np.bincount(y[rows]), [0, 5, 10, 15])
+    np.testing.assert_array_equal(common.choose_rows(y, None, 0), np.arange(180))
+
+
+def test_a_row_keeps_all_its_factors_or_none(common):
+    factors = np.random.RandomState(0).randint(5, size=(200, 4))
+    y = common.hide_factors(factors, 20, 0)
+    labeled = y[:, 0] >= 0
+    assert labeled.sum() == 20
+    np.testing.assert_array_equal(y[labeled], factors[labeled])
+    assert (y[~labeled] == -1).all()
+
+
+def test_improbable_rows_are_the_anomalies(common):
+    assert common.anomaly_auc(np.array([-1.0, -2, -30, -40]), [False, False, True, True]) == 1
+    assert (
+        common.anomaly_auc(np.array([-30.0, -2, -1, -40]), [False, False, True, True]) == 0.5
+    )
+
+
+def test_a_class_left_out_is_held_out_with_the_normal_test_rows():
+    anomalies = importlib.import_module("anomalies")
+    y_train, y_test = np.repeat([0, 1, 2], 20), np.repeat([0, 1, 2], 10)
+    X_train, X_test = np.arange(60), 100 + np.arange(30)
+    data = [X_train, y_train, X_test, y_test]
+    X, y, X_valid, is_anomaly = anomalies.leave_class_out(data, 1, None, None, 0)
+    np.testing.assert_array_equal(X, X_train[y_train != 1])
+    np.testing.assert_array_equal(y, y_train[y_train != 1])
+    np.testing.assert_array_equal(X_valid[~is_anomaly], X_test[y_test != 1])
+    everything = np.concatenate([X_train[y_train == 1], X_test[y_test == 1]])
+    np.testing.assert_array_equal(X_valid[is_anomaly], everything)
+
+
+def test_the_mean_over_classes_is_taken_by_seed():
+    anomalies = importlib.import_module("anomalies")
+    auc = {(0, 0): 0.5, (0, 1): 0.7, (1, 0): 0.4, (1, 1): 1.0}
+    rows = [
+        {"seed": seed, "model": "SS", "anomaly": anomaly, "auc": value}
+        for (seed, anomaly), value in auc.items()
+    ]
+    published = {"SS": [(0.5, 0.03), (0.6, 0.04)]}
+    ours, theirs = anomalies.mean_over_classes(rows, published, "SS", [0, 1])
+    assert ours == pytest.approx([0.6, 0.7])
+    assert theirs == pytest.approx((0.55, 0.025))
+
+
+def test_differences_are_in_combined_standard_errors(common):
+    values = [0.80, 0.82, 0.84]  # mean 0.82, standard deviation 0.02
+    error = 0.02 / math.sqrt(3)
+    assert common.mean_and_error(values) == pytest.approx((0.82, error))
+    apart = common.standard_errors_apart(values, (0.80, 0.01))
+    assert apart == pytest.approx(0.02 / math.sqrt(error**2 + 0.01**2))
+    # A single published run is as uncertain as one of ours.
+    apart = common.standard_errors_apart(values, (0.80, None))
+    assert apart == pytest.approx(0.02 / math.sqrt(error**2 + 0.02**2))
+    assert math.isnan(common.standard_errors_apart([0.8], (0.8, 0.01)))
+
+
+def test_a_table_has_ours_beside_the_papers(common):
+    text = common.format_table(
+        "100 labels",
+        ["accuracy", "log loss"],
+        {
+            "SS": [([0.80, 0.82, 0.84], (0.80, 0.01)), ([0.5], (0.6, None))],
+            "ES": [([], (0.70, 0.01)), ([], (0.9, 0.1))],
+        },
+        [".4f", ".2f"],
+    )
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()
+    ]
+    assert cells[0][:4] == ["100 labels", "accuracy, ours", "paper", "diff/SE"]
+    assert cells[2] == ["SS", "0.8200 +- 0.0115", "0.8 +- 0.01", "+1.3", "0.50", "0.6", "-"]
+    assert cells[3] == ["ES", "-", "0.7 +- 0.01", "-", "-", "0.9 +- 0.1", "-"]
+    assert len({len(line) for line in text.splitlines()}) == 1
+
+
+def test_there_is_a_script_for_every_table_and_figure():
+    tables = [f"table_{number:02d}" for number in range(3, 13)]
+    figures = [f"figure_{number:02d}" for number in range(2, 5)]
+    assert {*tables, *figures, "weights_carried_over"} <= set(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_says_what_it_does(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(name).main()
+    assert end.value.code == 0
+    assert f"python examples/paper/{name}.py" in capsys.readouterr().out
