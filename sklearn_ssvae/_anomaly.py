@@ -317,9 +317,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
 
         A pi head of its own learns which rows resemble false positives and which false
         negatives, and the abnormality of every row is multiplied by
-        `(1 - p_fp) / (1 - p_fn)``, as section 5 of the paper proposes. Abnormality is the
-        distance of a row's log-probability from `reference_score_`. False positives join the rows that the density is fitted to,
-        false negatives stay out of it. Works with and without labels of kinds.
+        ``(1 - p_fp) / (1 - p_fn)``, as section 5 of the paper proposes. Abnormality is the
+        distance of a row's log-probability from `reference_score_`. False positives join
+        the rows that the density is fitted to, false negatives stay out of it. Works with
+        and without labels of kinds.
 
         Parameters
         ----------

@@ -41,7 +41,7 @@ from ._net import (
     resolve_device,
     thread_limit,
 )
-from ._networks import NETWORKS
+from .networks import NETWORKS
 from ._scores import log_prob
 
 # torch initialises weights from its global generator, which threads share.

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._likelihoods import LIKELIHOODS
-from ._networks import NETWORKS, Dropout
+from .networks import NETWORKS, Dropout
 from ._priors import StandardNormal
 
 # Keeps exp(log_var) finite for rows far outside the training data.

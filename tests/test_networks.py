@@ -7,7 +7,7 @@ from sklearn.base import clone
 from torch import nn
 
 from sklearn_ssvae import SSVAEClassifier, paper_params
-from sklearn_ssvae._networks import (
+from sklearn_ssvae.networks import (
     NETWORKS,
     ConvDecoder,
     ConvEncoder,

@@ -19,6 +19,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+__all__ = [
+    "ConvDecoder",
+    "ConvEncoder",
+    "DenseDecoder",
+    "DenseEncoder",
+    "Dropout",
+    "RecurrentDecoder",
+    "RecurrentEncoder",
+]
+
 
 class Dropout(nn.Module):
     """Dropout that draws from the estimator's own generator.
@@ -68,7 +78,15 @@ def _dense_stack(sizes):
 
 
 class DenseEncoder(nn.Module):
-    """Fully connected encoder: ``(n, *input_shape)`` to ``(n, n_out)``."""
+    """Fully connected encoder: ``(n, *input_shape)`` to ``(n, n_out)``.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of a row; flattened.
+    hidden_layer_sizes : tuple of int
+        Widths of the layers, bottom to top.
+    """
 
     def __init__(self, input_shape, hidden_layer_sizes):
         super().__init__()
@@ -85,6 +103,17 @@ class DenseDecoder(nn.Module):
     """Fully connected decoder, the encoder's layers in reverse.
 
     Maps ``(n, n_in)`` to ``(n, n_params, *output_shape)``.
+
+    Parameters
+    ----------
+    n_in : int
+        Width of the input.
+    output_shape : tuple of int
+        Shape of a row.
+    n_params : int
+        Parameters of the likelihood for each feature.
+    hidden_layer_sizes : tuple of int
+        The encoder's.
     """
 
     def __init__(self, n_in, output_shape, n_params, hidden_layer_sizes):
@@ -300,6 +329,13 @@ class RecurrentEncoder(nn.Module):
 
     The middle one of the `hidden_layer_sizes` is an LSTM, the others are fully connected
     along the features with ReLU: ``(40, 40, 30)`` is Table 15 of the paper.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Time steps and features.
+    hidden_layer_sizes : tuple of int
+        Widths of the layers, bottom to top.
     """
 
     def __init__(self, input_shape, hidden_layer_sizes):
@@ -320,6 +356,17 @@ class RecurrentDecoder(nn.Module):
 
     Maps ``(n, time, n_in)`` to ``(n, n_params, time, features)``. An LSTM that would come
     first has a fully connected layer of its width before it.
+
+    Parameters
+    ----------
+    n_in : int
+        Width of the input at each time step.
+    output_shape : tuple of int
+        Shape of a row.
+    n_params : int
+        Parameters of the likelihood for each feature.
+    hidden_layer_sizes : tuple of int
+        The encoder's.
     """
 
     def __init__(self, n_in, output_shape, n_params, hidden_layer_sizes):
