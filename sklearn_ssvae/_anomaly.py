@@ -1,7 +1,7 @@
 """The anomaly detector."""
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import OutlierMixin, _fit_context
@@ -65,10 +65,18 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         "heteroscedastic_gaussian" one per feature and row; both standardise the columns
         inside the model. "auto" takes "bernoulli" if all values are in [0, 1] and at least
         a tenth of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
-    decoder_label : {"predicted", "observed"} or None, default="predicted"
+    prior : {"normal", "class_conditional"}, default="normal"
+        Prior of z. "normal" is N(0, I), the paper's. "class_conditional" has a normal with
+        learned mean and diagonal variance for each kind, p(z|y) = N(m_y, S_y): labels
+        shape the latent space, and unlabeled rows are drawn to the kind that their z
+        is near to. Without any label see `n_classes`.
+    n_classes : int, default=None
+        Components of a class-conditional prior where y has no labels: z then has a mixture
+        of so many normals for a prior. By default N(0, I) in that case.
+    decoder_label : {"auto", "predicted", "observed"} or None, default="auto"
         What the decoder reads beside z: "predicted" is pi(x) of every row, "observed" in
-        training the label itself where a row has one, and None neither. Without it
-        labels act on the encoder alone, and generation cannot ask for a class.
+        training the label itself where a row has one, and None no class. "auto" is
+        "predicted" with the normal prior and None with the class-conditional one.
     alpha : float, default=0.3
         Weight of the cross-entropy, at least 0 and finite. 0 drops the pi head and with it
         the labels (the paper's EU), as does y=None.
@@ -188,6 +196,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     _parameter_constraints: dict = {
         **BaseSSVAE._parameter_constraints,
         "alpha": [Interval(Real, 0, None, closed="left")],
+        "n_classes": [Interval(Integral, 2, None, closed="left"), None],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "anomaly_labels": "no_validation",
     }
@@ -200,7 +209,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         latent_dim=8,
         input_shape=None,
         likelihood="auto",
-        decoder_label="predicted",
+        prior="normal",
+        n_classes=None,
+        decoder_label="auto",
         alpha=0.3,
         beta=1.0,
         labeled_fraction=0.1,
@@ -227,6 +238,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             latent_dim=latent_dim,
             input_shape=input_shape,
             likelihood=likelihood,
+            prior=prior,
             decoder_label=decoder_label,
             alpha=alpha,
             beta=beta,
@@ -246,6 +258,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             random_state=random_state,
             verbose=verbose,
         )
+        self.n_classes = n_classes
         self.contamination = contamination
         self.anomaly_labels = anomaly_labels
 
@@ -369,6 +382,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             return self._fit(X, y, start=self)
         except BaseException:
             self.feedback_X_, self.feedback_verdicts_ = before
+            if not len(before[0]):
+                self._forget_feedback()
             raise
 
     def _feedback(self):
@@ -402,11 +417,17 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             if self.alpha > 0 and len(head.classes) > 1
         }
         learned = codes[:, [int(name) for name in named]]
+        # Known anomalies that no head learns are left out.
         rows = None if named or in_density.all() else np.flatnonzero(in_density)
+        if not named and self.prior == "class_conditional" and self.n_classes:
+            named["mixture"] = Head(np.arange(self.n_classes), *2 * (self.n_classes,))
+            learned = np.full((len(X), 1), UNLABELED_CODE, dtype=np.int32)
         X_train = X
         if not reset and len(self._feedback()[0]):
             X_train, learned = self._join_feedback(X, learned)
             named["feedback"] = Head(FEEDBACK_CLASSES, 0, N_NORMAL_FEEDBACK)
+            if rows is not None:
+                rows = np.append(rows, np.arange(len(X), len(X_train)))
         self._train(X_train, row_shape, learned, named, rows, start, epochs)
         self._count_labels(codes, heads, add=epochs is not None and not reset)
         scores = self._score_samples(X)

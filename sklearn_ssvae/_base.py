@@ -31,7 +31,7 @@ from ._data import (
     inside_unit_interval,
     stratified_holdout,
 )
-from ._labels import encode_columns
+from ._labels import encode_columns, stack_columns
 from ._likelihoods import LIKELIHOODS
 from ._module import SSVAE
 from ._net import (
@@ -41,8 +41,12 @@ from ._net import (
     resolve_device,
     thread_limit,
 )
-from .networks import NETWORKS
+from ._priors import PRIORS
 from ._scores import log_prob
+from .networks import NETWORKS
+
+# Draws of z for the bound on a row's probability: pairs of opposite ones.
+N_ELBO_DRAWS = 16
 
 # torch initialises weights from its global generator, which threads share.
 _INIT_LOCK = threading.Lock()
@@ -65,6 +69,11 @@ def _concatenate_history(history, epoch_terms):
 
 def _wrap_vae(module, vae):
     """Give a module without pi heads the weights of a user's own trained VAE."""
+    if module.decoder is None:
+        raise ValueError(
+            "With alpha=inf there is no decoder that could take over the weights of "
+            "init_model. Pass a finite alpha."
+        )
     for name in ("encoder", "mean", "log_var", "decoder"):
         part = getattr(vae, name, None)
         if not isinstance(part, nn.Module):
@@ -105,7 +114,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
         "input_shape": ["array-like", None],
         "likelihood": [StrOptions({"auto", *LIKELIHOODS})],
-        "decoder_label": [StrOptions({"predicted", "observed"}), None],
+        "prior": [StrOptions(set(PRIORS))],
+        "decoder_label": [StrOptions({"auto", "predicted", "observed"}), None],
         "beta": [Interval(Real, 0, None, closed="left")],
         "labeled_fraction": [Interval(Real, 0, 1, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -136,6 +146,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         latent_dim,
         input_shape,
         likelihood,
+        prior,
         decoder_label,
         alpha,
         beta,
@@ -160,6 +171,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.latent_dim = latent_dim
         self.input_shape = input_shape
         self.likelihood = likelihood
+        self.prior = prior
         self.decoder_label = decoder_label
         self.alpha = alpha
         self.beta = beta
@@ -241,8 +253,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _architecture_for(self, row_shape, likelihood, heads):
         """Return the arguments of `SSVAE` that the parameters and the data ask for."""
-        has_decoder = not math.isinf(self.alpha)
-        reads = has_decoder and self.decoder_label is not None
+        decoder_label = self.decoder_label
+        if decoder_label == "auto":
+            decoder_label = "predicted" if self.prior == "normal" else None
         if isinstance(self.network, tuple) and not (
             len(self.network) == 2 and all(map(callable, self.network))
         ):
@@ -256,11 +269,11 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "hidden_layer_sizes": self._hidden_layer_sizes(),
             "latent_dim": int(self.latent_dim),
             "likelihood": likelihood,
+            "prior": self.prior,
+            "decoder_label": decoder_label,
             "n_classes": {name: len(head.classes) for name, head in heads.items()},
-            "n_decoder_classes": {
-                name: head.n_decoder if reads else 0 for name, head in heads.items()
-            },
-            "has_decoder": has_decoder,
+            "n_generative_classes": {name: head.n_generative for name, head in heads.items()},
+            "has_decoder": not math.isinf(self.alpha),
         }
 
     def _check_start(self, start, architecture):
@@ -296,7 +309,6 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         callbacks += clone(list(self.callbacks or []), safe=False)
         settings = {
             "labeled_fraction": self.labeled_fraction,
-            "observed_labels": self.decoder_label == "observed",
             "criterion__alpha": self.alpha,
             "criterion__beta": self.beta,
             "criterion__n_density_classes": n_density_classes,
@@ -559,9 +571,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Z : array-like of shape (n_samples, latent_dim)
             Latent vectors.
         y : label or array-like of shape (n_samples,), default=None
-            Class to decode each vector with. By default the mean is taken over the
-            classes, each weighted by its share of the labeled rows:
-            ``sum_y p(y) E[x | y, z]``.
+            Class to decode each vector with, a row of labels if there are several
+            factors. By default the mean is taken over the classes, each weighted by its
+            share of the labeled rows: ``sum_y p(y) E[x | y, z]``.
 
         Returns
         -------
@@ -577,12 +589,14 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             mean = module.likelihood.mean(module.decode_rows(labels, z))
             return module.to_own_units(mean)
 
+        if not self._decoder_reads and y is None:
+            return self._in_row_shape(self._apply(decode, Z, n_features))
         if y is not None:
-            labels = self._one_hot(self._decoder_codes(y, len(Z)))
+            labels = self._one_hot(self._generative_codes(y, len(Z)))
             X = self._apply(decode, np.hstack([labels, Z]), n_features)
             return self._in_row_shape(X)
         X = np.zeros((len(Z), n_features))
-        shares = self._decoder_class_shares()
+        shares = self._generative_class_shares()
         for codes in itertools.product(*(range(len(share)) for share in shares)):
             weight = math.prod(share[code] for share, code in zip(shares, codes))
             labels = self._one_hot(np.tile(np.array(codes, dtype=int), (len(Z), 1)))
@@ -648,18 +662,18 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if y is None:
             draws = [
                 rng.choice(len(share), n_samples, p=share)
-                for share in self._decoder_class_shares()
+                for share in self._generative_class_shares()
             ]
             codes = np.stack(draws, axis=1) if draws else np.empty((n_samples, 0), dtype=int)
         else:
-            codes = self._decoder_codes(y, n_samples)
+            codes = self._generative_codes(y, n_samples)
         generator = torch.Generator().manual_seed(rng.randint(2**31 - 1))
         module = copy.deepcopy(self.net_.inference_module).cpu()
         z = (
-            module.prior.sample(n_samples, self._n_features_out, generator)
+            module.prior.sample(torch.from_numpy(codes), module.latent_shape, generator)
             if z is None
             else torch.from_numpy(z)
-        )
+        ).flatten(1)
         with thread_limit(module), torch.inference_mode():
             params = module.decode_rows(torch.from_numpy(self._one_hot(codes)), z)
             draw = (
@@ -668,11 +682,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 else module.likelihood.mean(params)
             )
             X = module.to_own_units(draw).numpy()
-        known = self._decoder_classes()
+        known = self._generative_classes()
         y = [classes[column] for classes, column in zip(known, codes.T)]
-        if len(y) > 1:
-            return self._in_row_shape(X), np.stack(y, axis=1)
-        return self._in_row_shape(X), y[0] if y else None
+        return self._in_row_shape(X), stack_columns(y) if y else None
 
     def _check_latent(self, Z):
         Z = check_array(Z, dtype=np.float64)
@@ -683,26 +695,36 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             )
         return Z
 
-    def _decoder_classes(self):
-        """Classes that the decoder reads, an array for each head that it reads."""
-        n_read = self._architecture["n_decoder_classes"]
+    def _generative_classes(self):
+        """Classes that the decoder or the prior reads, an array for each head."""
+        if self._architecture["prior"] == "normal" and not self._decoder_reads:
+            return []
+        n_read = self._architecture["n_generative_classes"]
         return [self._net_classes[name][:n] for name, n in n_read.items() if n]
 
-    def _decoder_class_shares(self):
-        """Shares of these classes among the labeled rows."""
-        n_read = self._architecture["n_decoder_classes"]
-        shares = self._per_head(self.class_prior_)
-        return [shares[int(name)][0] for name, n in n_read.items() if n]
+    @property
+    def _decoder_reads(self):
+        return self._architecture["decoder_label"] is not None
 
-    def _decoder_codes(self, y, n_samples):
-        """Encode the classes that the decoder shall read, shape (n_samples, n_heads)."""
-        known = self._decoder_classes()
+    def _generative_class_shares(self):
+        """Shares of these classes among the labeled rows."""
+        if not self._generative_classes():
+            return []
+        n_read = self._architecture["n_generative_classes"]
+        shares = {str(i): s for i, (s,) in enumerate(self._per_head(self.class_prior_))}
+        return [shares.get(name, np.full(n, 1 / n)) for name, n in n_read.items() if n]
+
+    def _generative_codes(self, y, n_samples):
+        """Encode the classes to generate, shape (n_samples, n_heads)."""
+        known = self._generative_classes()
         if not known:
             raise ValueError(
-                "The decoder of this model reads no classes, so none can be asked for: it "
-                "was fitted without labels, or with decoder_label=None. Leave y out."
+                "Neither decoder nor prior of this model reads classes, so none can be "
+                "asked for: it was fitted without labels, or with decoder_label=None. Leave "
+                "y out."
             )
-        y = np.asarray(y)
+        # As objects, labels of several factors keep their kinds.
+        y = np.asarray(y, dtype=object if len(known) > 1 else None)
         per_row = y.ndim > (len(known) > 1)
         y = y if per_row else np.broadcast_to(y, (n_samples, *y.shape))
         if len(y) != n_samples:
@@ -710,30 +732,58 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 f"y has {len(y)} labels for {n_samples} rows. Pass one label for all of "
                 "them or one for each."
             )
-        columns = [y] if y.ndim == 1 else list(y.T)
+        columns = [y] if y.ndim == 1 else [np.array(c.tolist()) for c in y.T]
         if len(columns) != len(known):
             raise ValueError(
-                f"y has {len(columns)} columns, but the decoder reads {len(known)} factors."
+                f"y has {len(columns)} columns, but the model has {len(known)} factors."
             )
         for column, classes in zip(columns, known):
             if not np.isin(column, classes).all():
                 raise ValueError(
-                    f"y holds classes that the decoder does not know: it knows {classes!r}."
+                    f"y holds classes that the model can't generate: it knows {classes!r}."
                 )
         return encode_columns(y, unlabeled=None, classes=known)[0]
 
     def _one_hot(self, codes):
-        """Codes of each head as ones side by side, shape (n, n_decoder_classes)."""
-        sizes = [len(classes) for classes in self._decoder_classes()]
-        parts = [np.equal.outer(column, np.arange(n)) for column, n in zip(codes.T, sizes)]
+        """Codes of each head as the decoder reads them, shape (n, n_decoder_classes)."""
+        parts = []
+        if self._decoder_reads:
+            sizes = [len(classes) for classes in self._generative_classes()]
+            parts = [np.equal.outer(code, np.arange(n)) for code, n in zip(codes.T, sizes)]
         return np.hstack([np.empty((len(codes), 0)), *parts])
+
+    def _prior_values(self, part, function):
+        """Return a part of the class-conditional prior, an array for each factor."""
+        check_is_fitted(self)
+        prior = self.net_.module_.prior
+        if not hasattr(prior, part):
+            raise AttributeError(
+                "Only a model with prior='class_conditional', and with classes, has class "
+                "means and scales."
+            )
+        values = [
+            function(tensor.detach().double().cpu().numpy())
+            for tensor in getattr(prior, part).values()
+        ]
+        return values[0] if len(values) == 1 else values
+
+    @property
+    def class_means_(self):
+        """Means of p(z|y), ndarray of shape (n_classes, latent_dim), or list of them."""
+        return self._prior_values("means", np.asarray)
+
+    @property
+    def class_scales_(self):
+        """Standard deviations of p(z|y), shape as `class_means_`."""
+        return self._prior_values("log_vars", lambda log_var: np.exp(0.5 * log_var))
 
     @available_if(_has_decoder)
     def score_samples(self, X):
         """Log-probability of each row given its own encoding, log p(x | pi(x), z(x)).
 
         Computed at the posterior mean, hence the same on every call and for any grouping
-        of the rows.
+        of the rows. Under the class-conditional prior it is the evidence lower bound on
+        log p(x) instead, the mean over sixteen draws of z that are the same for all rows.
 
         Parameters
         ----------
@@ -751,6 +801,14 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _score_samples(self, X):
         self._check_support(X)
         return self._apply(log_prob, X, 1)[:, 0]
+
+    def _elbo(self, X):
+        """Lower bound on log p(x) of each row, the mean over the same draws for all."""
+        self._check_support(X)
+        shape = (N_ELBO_DRAWS // 2, *self.net_.module_.latent_shape)
+        half = torch.randn(shape, generator=torch.Generator().manual_seed(0)).double()
+        noise = torch.cat([half, -half])
+        return self._apply(lambda module, x: module.elbo(x, noise), X, 1)[:, 0]
 
     # State
 

@@ -14,7 +14,14 @@ from sklearn.utils.validation import (
 )
 
 from ._base import BaseSSVAE
-from ._labels import Head, check_labels, encode_columns, is_unlabeled, labeled_values
+from ._labels import (
+    Head,
+    check_labels,
+    encode_columns,
+    is_unlabeled,
+    labeled_values,
+    stack_columns,
+)
 
 
 class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
@@ -59,10 +66,15 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         "heteroscedastic_gaussian" one per feature and row; both standardise the columns
         inside the model. "auto" takes "bernoulli" if all values are in [0, 1] and at least
         a tenth of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
-    decoder_label : {"predicted", "observed"} or None, default="predicted"
+    prior : {"normal", "class_conditional"}, default="normal"
+        Prior of z. "normal" is N(0, I), the paper's. "class_conditional" has a normal with
+        learned mean and diagonal variance for each class, p(z|y) = N(m_y, S_y): labels
+        shape the latent space, and unlabeled rows are drawn to the class that their z
+        is near to.
+    decoder_label : {"auto", "predicted", "observed"} or None, default="auto"
         What the decoder reads beside z: "predicted" is pi(x) of every row, "observed" in
-        training the label itself where a row has one, and None neither. Without it
-        labels act on the encoder alone, and generation cannot ask for a class.
+        training the label itself where a row has one, and None no class. "auto" is
+        "predicted" with the normal prior and None with the class-conditional one.
     alpha : float, default=0.3
         Weight of the cross-entropy, in (0, inf]. ``inf`` leaves nothing else: encoder and
         classifier alone, trained on the labeled rows alone (the paper's ES); such a model
@@ -180,7 +192,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         latent_dim=8,
         input_shape=None,
         likelihood="auto",
-        decoder_label="predicted",
+        prior="normal",
+        decoder_label="auto",
         alpha=0.3,
         beta=1.0,
         labeled_fraction=0.1,
@@ -205,6 +218,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             latent_dim=latent_dim,
             input_shape=input_shape,
             likelihood=likelihood,
+            prior=prior,
             decoder_label=decoder_label,
             alpha=alpha,
             beta=beta,
@@ -420,7 +434,12 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             classes[of_factor.argmax(axis=1)]
             for classes, of_factor in zip(self._classes_list(), log_proba)
         ]
-        return y[0] if len(y) == 1 else np.stack(y, axis=1)
+        return stack_columns(y)
+
+    def _score_samples(self, X):
+        if self._architecture["prior"] == "normal":
+            return super()._score_samples(X)
+        return self._elbo(X)
 
     def score(self, X, y, sample_weight=None):
         """Accuracy on the labeled rows.

@@ -16,14 +16,14 @@ class Head(NamedTuple):
     ----------
     classes : ndarray of shape (n_classes,)
         The classes in the order of their codes.
-    n_decoder : int
-        How many of them, the first ones, the decoder reads.
+    n_generative : int
+        How many of them, the first ones, the decoder or the prior reads.
     n_density : int
         Rows of these, the first ones, take part in the density.
     """
 
     classes: np.ndarray
-    n_decoder: int
+    n_generative: int
     n_density: int
 
 
@@ -220,3 +220,16 @@ def encode_columns(y, unlabeled=-1, classes=None, grow=False):
         for column, of_column in zip(columns, known)
     ]
     return np.stack([codes for codes, _ in encoded], axis=1), [c for _, c in encoded]
+
+
+def stack_columns(columns):
+    """Put the labels of each factor side by side.
+
+    Shape ``(n,)`` for one factor, ``(n, n_outputs)`` for several: an object array if they
+    are of different kinds, since NumPy would turn numbers beside strings into strings.
+    """
+    if len(columns) == 1:
+        return columns[0]
+    if len({column.dtype.kind for column in columns}) > 1:
+        columns = [column.astype(object) for column in columns]
+    return np.stack(columns, axis=1)

@@ -8,11 +8,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._likelihoods import LIKELIHOODS
+from ._priors import PRIORS
 from .networks import NETWORKS, Dropout
-from ._priors import StandardNormal
 
 # Keeps exp(log_var) finite for rows far outside the training data.
 MAX_LOG_VAR = 20.0
+
+# The decoder's weights that read the classes.
+INPUT_LAYER = "decoder.input_layer.weight"
 
 
 class SSVAE(nn.Module):
@@ -35,11 +38,16 @@ class SSVAE(nn.Module):
         Size of z.
     likelihood : str
         Key of `LIKELIHOODS`.
+    prior : str
+        Key of `PRIORS`.
+    decoder_label : {"predicted", "observed"} or None
+        What the decoder reads beside z in training: pi, the label of rows that have one,
+        or no class.
     n_classes : dict of str to int
         Classes of each pi head by its name; empty for a model without one (the paper's
         EU).
-    n_decoder_classes : dict of str to int
-        How many classes of each head, the first ones, the decoder reads.
+    n_generative_classes : dict of str to int
+        How many classes of each head, the first ones, the decoder or the prior reads.
     has_decoder : bool
         False for encoder and pi heads alone (the paper's ES).
     """
@@ -52,8 +60,10 @@ class SSVAE(nn.Module):
         hidden_layer_sizes,
         latent_dim,
         likelihood,
+        prior,
+        decoder_label,
         n_classes,
-        n_decoder_classes,
+        n_generative_classes,
         has_decoder,
     ):
         super().__init__()
@@ -61,8 +71,10 @@ class SSVAE(nn.Module):
         self.input_shape = tuple(input_shape)
         self.n_features = math.prod(input_shape)
         self.n_classes = n_classes
-        self.n_decoder_classes = n_decoder_classes
-        self.prior = StandardNormal()
+        self.decoder_label = decoder_label
+        self.n_decoder_classes = (
+            n_generative_classes if decoder_label else dict.fromkeys(n_classes, 0)
+        )
 
         self.register_buffer("shift", torch.zeros(self.n_features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(self.n_features, dtype=torch.float64))
@@ -72,16 +84,19 @@ class SSVAE(nn.Module):
         self.latent_shape = (latent_dim,) if n_steps is None else (n_steps, latent_dim)
         self.pi = nn.ModuleDict({name: nn.Linear(n_top, n) for name, n in n_classes.items()})
         self.likelihood = LIKELIHOODS[likelihood](self.n_features)
-        self.mean = self.log_var = self.decoder = None
+        self.mean = self.log_var = self.decoder = self.prior = None
         if has_decoder:
             self.mean = nn.Linear(n_top, latent_dim)
             self.log_var = nn.Linear(n_top, latent_dim)
             self.decoder = decoder_class(
-                sum(n_decoder_classes.values()) + latent_dim,
+                sum(self.n_decoder_classes.values()) + latent_dim,
                 self.input_shape,
                 self.likelihood.n_params,
                 hidden_layer_sizes,
             )
+            # A model without classes has nothing to be conditioned on.
+            prior = prior if any(n_generative_classes.values()) else "normal"
+            self.prior = PRIORS[prior](latent_dim, n_generative_classes)
 
     def standardize(self, x):
         """Bring rows to the units of training and to the dtype of the weights.
@@ -228,7 +243,7 @@ class SSVAE(nn.Module):
         generator : torch.Generator on the CPU, default=None
             Source of the noise in z = mean + sigma * noise. Without one, z is the mean.
         codes : Tensor of int64 of shape (n, n_heads), default=None
-            Labels that the decoder reads in place of pi, -1 where there is none.
+            Labels for prior and decoder to read in place of pi, -1 where there is none.
 
         Returns
         -------
@@ -237,7 +252,7 @@ class SSVAE(nn.Module):
         log_prob : Tensor of shape (n, n_features) or None
             Log-probability of each standardised feature.
         kl : Tensor of shape (n,) or None
-            KL(q(z|x) || p(z)).
+            KL(q(z|x) || p(z)), or what the prior makes of it.
         """
         with self._drawing_from(generator):
             x = self.standardize(x)
@@ -249,9 +264,10 @@ class SSVAE(nn.Module):
                 # Drawn on the CPU, so that a seed means the same on every device.
                 noise = torch.randn(mean.shape, generator=generator).to(mean.device)
                 z = mean + torch.exp(0.5 * log_var) * noise
-            params = self.decode(self.decoder_labels(logits, codes), z)
+            observed = codes if self.decoder_label == "observed" else None
+            params = self.decode(self.decoder_labels(logits, observed), z)
             log_prob = self.likelihood.log_prob(params, x)
-            return logits, log_prob, self.prior.kl_divergence(mean, log_var)
+            return logits, log_prob, self.prior.kl_divergence(mean, log_var, logits, codes)
 
     def log_prob(self, x):
         """Log-probability of each feature at the posterior mean, in the rows' own units.
@@ -262,6 +278,34 @@ class SSVAE(nn.Module):
         if self.likelihood.standardizes:
             log_prob = log_prob - torch.log(self.scale).to(log_prob.dtype)
         return log_prob
+
+    def elbo(self, x, noise):
+        """Evidence lower bound of each row with beta = 1, in the rows' own units.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_features)
+            Rows in their own units.
+        noise : Tensor of shape (n_draws, [n_steps,] latent_dim)
+            Standard normal draws, the same for all rows, so that the bound of a row does
+            not depend on the others.
+
+        Returns
+        -------
+        elbo : Tensor of shape (n, 1)
+            In nats: the mean over the draws.
+        """
+        standardized = self.standardize(x)
+        logits, mean, log_var = self.encode(standardized)
+        labels = self.decoder_labels(logits)
+        total = 0.0
+        for draw in noise.to(mean):
+            params = self.decode(labels, mean + torch.exp(0.5 * log_var) * draw)
+            total = total + self.likelihood.log_prob(params, standardized).sum(dim=1)
+        elbo = total / len(noise) - self.prior.kl_divergence(mean, log_var, logits)
+        if self.likelihood.standardizes:
+            elbo = elbo - torch.log(self.scale).sum().to(elbo.dtype)
+        return elbo[:, None]
 
     def reconstruct(self, x):
         """Mean of p(x | pi(x), mean of q(z|x)), in the rows' own units."""
@@ -280,8 +324,9 @@ class SSVAE(nn.Module):
         """Take over the weights of a model that may know other classes.
 
         Weights that do not touch the classes are copied. Classes known to both keep their
-        rows of the pi head and their columns of the decoder; columns of new classes are
-        zero, so that without known classes the model starts as the same function.
+        rows of the pi head, their columns of the decoder and their part of the prior;
+        columns of new classes are zero, so that without known classes the model starts as
+        the same function.
 
         Parameters
         ----------
@@ -292,12 +337,18 @@ class SSVAE(nn.Module):
         """
         own, theirs = self.state_dict(), other.state_dict()
         for name, value in theirs.items():
-            if not name.startswith("pi.") and name != "decoder.input_layer.weight":
+            of_classes = name.startswith(("pi.", "prior.")) or name == INPUT_LAYER
+            if not of_classes:
                 own[name].copy_(value)
         for name, pairs in class_index.items():
             for here, there in pairs:
                 self.pi[name].weight[here] = other.pi[name].weight[there]
                 self.pi[name].bias[here] = other.pi[name].bias[there]
+                for part in ("prior.means", "prior.log_vars"):
+                    key = f"{part}.{name}"
+                    if key in own and key in theirs and there < len(theirs[key]):
+                        if here < len(own[key]):
+                            own[key][here] = theirs[key][there]
         if self.decoder is None:
             return
         weight, old = self.decoder.input_layer.weight, other.decoder.input_layer.weight

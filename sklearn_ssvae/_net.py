@@ -171,20 +171,15 @@ class SSVAENet(NeuralNet):
         Source of shuffles and noise, on the CPU whatever the device.
     labeled_fraction : float
         Share of labeled rows in a batch.
-    observed_labels : bool
-        Whether the decoder reads the label of a row that has one, in training.
     **kwargs
         Parameters of `skorch.NeuralNet`.
     """
 
-    def __init__(
-        self, module, generator, labeled_fraction=0.5, observed_labels=False, **kwargs
-    ):
+    def __init__(self, module, generator, labeled_fraction=0.5, **kwargs):
         kwargs = {"criterion": SSVAELoss, "train_split": None, **kwargs}
         super().__init__(module, **kwargs)
         self.generator = generator
         self.labeled_fraction = labeled_fraction
-        self.observed_labels = observed_labels
         self.epoch_terms = []
         self._cache = {}
 
@@ -267,8 +262,7 @@ class SSVAENet(NeuralNet):
 
     def _terms(self, batch, generator):
         x, codes = batch
-        read = codes if self.observed_labels and self.module_.training else None
-        outputs = self.module_(x, generator, read)
+        outputs = self.module_(x, generator, codes if self.module_.training else None)
         terms = self.criterion_.terms(*outputs, codes)
         values = torch.stack([value.detach() for value in terms.values()]).tolist()
         return outputs, terms["loss"], dict(zip(terms, values))
@@ -355,7 +349,7 @@ def _align(module):
     of the batch they are.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.Linear) and layer.in_features % 8:
+        if type(layer) is nn.Linear and layer.in_features % 8:
             fill = (0, -layer.in_features % 8)
             layer.weight = nn.Parameter(F.pad(layer.weight, fill), requires_grad=False)
             layer.register_forward_pre_hook(

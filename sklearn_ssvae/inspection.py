@@ -57,7 +57,8 @@ class GenerationGridDisplay:
         estimator : fitted SSVAEClassifier or SSVAEAnomalyDetector
             Trained on images.
         classes : array-like, default=None
-            The classes to draw; by default all that the decoder reads.
+            The classes to draw; by default all that the model generates. With several
+            factors rows of classes, which have to be named.
         n_steps : int, default=10
             Steps along each of the two latent dimensions.
         dims : tuple of two int, default=(0, 1)
@@ -82,7 +83,8 @@ class GenerationGridDisplay:
         Raises
         ------
         ValueError
-            If the rows are not images and no `image_shape` says how to read them.
+            If the rows are not images and no `image_shape` says how to read them, or if
+            there are several factors and no `classes`.
         ImportError
             If matplotlib is missing.
         """
@@ -95,7 +97,13 @@ class GenerationGridDisplay:
         z[:, dims[0]] = across.ravel()
         if n_latent > 1:
             z[:, dims[1]] = down.ravel()
-        if classes is None and len(known := estimator._decoder_classes()) == 1:
+        known = estimator._generative_classes()
+        if classes is None and len(known) > 1:
+            raise ValueError(
+                f"The model generates {len(known)} factors: name the panels to draw, such "
+                f"as classes={[[of_factor[0].item() for of_factor in known]]!r}."
+            )
+        if classes is None and known:
             classes = known[0]
         panels = [None] if classes is None else list(classes)
         rows = np.stack(

@@ -12,7 +12,7 @@ from sklearn.model_selection import (
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_consistent_length
 
-from ._labels import check_labels, is_unlabeled, labeled_values
+from ._labels import check_labels, encode_columns, is_unlabeled, labeled_values
 
 __all__ = [
     "SemiSupervisedKFold",
@@ -50,8 +50,9 @@ class _LabeledRowsSplitter(BaseCrossValidator):
         ----------
         X : array-like of shape (n_samples, ...)
             Rows; only their number matters.
-        y : array-like of shape (n_samples,)
-            Labels, `unlabeled` where there is none.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Labels, `unlabeled` where there is none. With several factors a row is labeled
+            if one of them is, and the first column is stratified by.
         groups : object
             Ignored, there for scikit-learn's interface.
 
@@ -69,14 +70,15 @@ class _LabeledRowsSplitter(BaseCrossValidator):
         """
         check_consistent_length(X, y)
         y = check_labels(y)
-        mask = is_unlabeled(y, self.unlabeled)
-        rows, rest = np.flatnonzero(~mask), np.flatnonzero(mask)
+        codes, _ = encode_columns(y, self.unlabeled)
+        labeled = (codes >= 0).any(axis=1)
+        rows, rest = np.flatnonzero(labeled), np.flatnonzero(~labeled)
         if not len(rows):
             raise ValueError(
                 f"y has no labeled row to split: all {len(y)} values are the unlabeled "
                 f"marker {self.unlabeled!r}."
             )
-        splits = self._stratified_splitter().split(rows, labeled_values(y, mask))
+        splits = self._stratified_splitter().split(rows, codes[rows, 0])
         for train, test in splits:
             yield np.sort(np.concatenate([rows[train], rest])), np.sort(rows[test])
 
@@ -190,6 +192,12 @@ class _LabeledRowsScorer:
 
     def __call__(self, estimator, X, y):
         y = check_labels(y)
+        if y.ndim == 2:
+            raise ValueError(
+                f"This scorer scores one factor, but y has {y.shape[1]} columns. With "
+                "SemiSupervisedKFold the estimator's own score counts the labels that are "
+                "known."
+            )
         mask = is_unlabeled(y, self.unlabeled)
         if mask.all():
             raise ValueError(

@@ -61,3 +61,15 @@ def test_a_model_without_classes_has_one_panel():
 def test_rows_that_are_no_images_are_refused(digits_model):
     with pytest.raises(ValueError, match="image_shape"):
         GenerationGridDisplay.from_estimator(digits_model)
+
+
+def test_panels_of_several_factors_have_to_be_named():
+    X, y = load_digits(n_class=3, return_X_y=True)
+    clf = SSVAEClassifier(hidden_layer_sizes=(8,), max_epochs=1, random_state=0)
+    clf.fit(X, np.column_stack([y, y % 2]))
+    with pytest.raises(ValueError, match=r"classes=\[\[0, 0\]\]"):
+        GenerationGridDisplay.from_estimator(clf, image_shape=(8, 8))
+    display = GenerationGridDisplay.from_estimator(
+        clf, classes=[[0, 0], [1, 1]], n_steps=2, image_shape=(8, 8)
+    )
+    assert display.images.shape == (2, 2, 2, 8, 8)

@@ -3,10 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import distributions
 
 from sklearn_ssvae._loss import SSVAELoss, masked_cross_entropy
-from sklearn_ssvae._priors import StandardNormal
 
 
 @pytest.fixture
@@ -17,26 +15,6 @@ def outputs():
     kl = torch.rand(6, generator=generator)
     codes = torch.tensor([[0], [-1], [2], [-1], [1], [2]])
     return {"0": logits}, log_prob, kl, codes
-
-
-def test_kl_divergence_is_that_of_torch_distributions():
-    generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(5, 3, generator=generator)
-    log_var = torch.randn(5, 3, generator=generator)
-    q = distributions.Normal(mean, torch.exp(0.5 * log_var))
-    expected = distributions.kl_divergence(q, distributions.Normal(0.0, 1.0)).sum(1)
-    torch.testing.assert_close(StandardNormal().kl_divergence(mean, log_var), expected)
-
-
-def test_kl_divergence_of_the_prior_itself_is_zero():
-    zeros = torch.zeros(4, 2)
-    assert StandardNormal().kl_divergence(zeros, zeros).tolist() == [0.0] * 4
-
-
-def test_prior_draws_are_standard_normal():
-    z = StandardNormal().sample(20000, 2, torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(z.mean(0), 0, atol=0.03)
-    np.testing.assert_allclose(np.cov(z.T.numpy()), np.eye(2), atol=0.03)
 
 
 def test_cross_entropy_is_a_mean_over_labeled_rows_alone(outputs):

@@ -13,8 +13,10 @@ def _module(seed=0, **changes):
         "hidden_layer_sizes": (8, 5),
         "latent_dim": 2,
         "likelihood": "gaussian",
+        "prior": "normal",
+        "decoder_label": "predicted",
         "n_classes": {"0": 3},
-        "n_decoder_classes": {"0": 3},
+        "n_generative_classes": {"0": 3},
         "has_decoder": True,
     }
     with torch.random.fork_rng():
@@ -95,13 +97,13 @@ def test_the_decoder_reads_pi(x):
 
 
 def test_siblings_lack_what_they_lack(x):
-    es = _module(has_decoder=False, n_decoder_classes={"0": 0})
+    es = _module(has_decoder=False, n_generative_classes={"0": 0})
     logits, log_prob, kl = es(x)
     assert log_prob is None
     assert kl is None
     assert logits["0"].shape == (4, 3)
     assert not any("decoder" in name or "mean" in name for name in es.state_dict())
-    eu = _module(n_classes={}, n_decoder_classes={})
+    eu = _module(n_classes={}, n_generative_classes={})
     logits, log_prob, kl = eu(x)
     assert logits == {}
     assert log_prob.shape == (4, 6)
@@ -118,7 +120,7 @@ def test_rows_are_standardized_before_they_lose_their_digits():
 
 
 def test_a_new_pi_head_leaves_the_function_as_it_was(x):
-    unlabeled = _module(n_classes={}, n_decoder_classes={})
+    unlabeled = _module(n_classes={}, n_generative_classes={})
     labeled = _module(seed=1)
     labeled.carry_over(unlabeled, {"0": []})
     torch.testing.assert_close(labeled.reconstruct(x), unlabeled.reconstruct(x))
@@ -126,7 +128,7 @@ def test_a_new_pi_head_leaves_the_function_as_it_was(x):
 
 
 def test_known_classes_keep_their_weights_when_a_class_is_added(x):
-    old, new = _module(), _module(seed=1, n_classes={"0": 4}, n_decoder_classes={"0": 4})
+    old, new = _module(), _module(seed=1, n_classes={"0": 4}, n_generative_classes={"0": 4})
     pairs = [(0, 0), (1, 1), (3, 2)]
     new.carry_over(old, {"0": pairs})
     here, there = [list(side) for side in zip(*pairs)]
@@ -138,7 +140,7 @@ def test_known_classes_keep_their_weights_when_a_class_is_added(x):
 
 
 def test_several_heads_stand_side_by_side_before_the_decoder(x):
-    module = _module(n_classes={"0": 3, "1": 2}, n_decoder_classes={"0": 3, "1": 2})
+    module = _module(n_classes={"0": 3, "1": 2}, n_generative_classes={"0": 3, "1": 2})
     logits, mean, _ = module.encode(module.standardize(x))
     labels = module.decoder_labels(logits)
     expected = torch.cat([torch.softmax(logits[name], 1) for name in ("0", "1")], dim=1)
@@ -150,6 +152,7 @@ def test_several_heads_stand_side_by_side_before_the_decoder(x):
 
 def test_the_decoder_reads_the_label_where_a_row_has_one(x):
     module = _module()
+    module.decoder_label = "observed"
     codes = torch.tensor([[2], [-1], [0], [-1]])
     logits, mean, _ = module.encode(x)
     labels = torch.softmax(logits["0"], dim=1)
@@ -159,7 +162,7 @@ def test_the_decoder_reads_the_label_where_a_row_has_one(x):
 
 
 def test_a_decoder_that_reads_no_class_ignores_the_labels(x):
-    module = _module(n_decoder_classes={"0": 0})
+    module = _module(decoder_label=None)
     codes = torch.tensor([[2], [1], [0], [1]])
     assert torch.equal(module(x)[1], module(x, codes=codes)[1])
     assert module.decoder.input_layer.in_features == 2
@@ -167,9 +170,9 @@ def test_a_decoder_that_reads_no_class_ignores_the_labels(x):
 
 def test_known_heads_keep_their_columns_when_a_head_is_added(x):
     one = {"1": 2}
-    old = _module(n_classes=one, n_decoder_classes=one)
+    old = _module(n_classes=one, n_generative_classes=one)
     two = {"0": 3, "1": 2}
-    new = _module(seed=1, n_classes=two, n_decoder_classes=two)
+    new = _module(seed=1, n_classes=two, n_generative_classes=two)
     new.carry_over(old, {"1": [(0, 0), (1, 1)]})
     torch.testing.assert_close(new.log_prob(x), old.log_prob(x))
     torch.testing.assert_close(new(x)[0]["1"], old(x)[0]["1"])

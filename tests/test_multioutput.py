@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.model_selection import GridSearchCV
 
 from sklearn_ssvae import SSVAEClassifier
-from sklearn_ssvae.model_selection import SemiSupervisedKFold
+from sklearn_ssvae.model_selection import SemiSupervisedKFold, make_semi_supervised_scorer
 
 
 @pytest.fixture
@@ -83,7 +84,13 @@ def test_factors_may_be_of_different_kinds(factors, make_classifier):
     assert clf.classes_[0].tolist() == ["left", "right"]
     assert clf.classes_[1].tolist() == [0, 1, 2]
     assert clf.class_count_[1].sum() == 150
-    assert set(clf.predict(X)[:, 0]) <= {"left", "right"}
+    predicted = clf.predict(X)
+    assert set(predicted[:, 0]) <= {"left", "right"}
+    assert set(predicted[:, 1]) <= {0, 1, 2}
+    assert clf.score(X, predicted) == 1
+    y_new = clf.sample(2, y=["left", 1])[1]
+    assert y_new.tolist() == [["left", 1]] * 2
+    assert clf.inverse_transform(clf.transform(X[:2]), y=y_new).shape == (2, 4)
 
 
 def test_chunks_need_the_classes_of_each_factor(factors, make_classifier):
@@ -122,7 +129,7 @@ def test_factors_out_of_the_decoder_leave_generation_without_classes(factors, ma
     X_new, y_new = clf.sample(3, random_state=0)
     assert y_new is None
     assert X_new.shape == (3, 4)
-    with pytest.raises(ValueError, match="reads no classes"):
+    with pytest.raises(ValueError, match="reads classes"):
         clf.sample(3, y=[0, 0])
     assert clf.inverse_transform(clf.transform(X)).shape == X.shape
 
@@ -145,12 +152,22 @@ def test_one_column_alone_is_the_single_factor(factors, make_classifier):
     assert np.array_equal(plain.predict_proba(X), column.predict_proba(X))
 
 
-def test_folds_are_made_of_the_labels_of_one_factor(factors):
-    """The splitter stratifies by one column; pass the one that matters."""
+def test_folds_hold_rows_with_a_label_of_any_factor(factors, make_classifier):
     X, _, y_partly = factors
-    for train, test in SemiSupervisedKFold(3).split(X, y_partly[:, 0]):
-        assert (y_partly[test, 0] >= 0).all()
+    labeled = (y_partly >= 0).any(axis=1)
+    tested = []
+    for train, test in SemiSupervisedKFold(3).split(X, y_partly):
+        assert labeled[test].all()
         assert len(train) + len(test) == len(X)
+        tested.extend(test)
+    assert sorted(tested) == np.flatnonzero(labeled).tolist()
+    search = GridSearchCV(
+        make_classifier(max_epochs=2), {"alpha": [0.3, 1.0]}, cv=SemiSupervisedKFold(2)
+    ).fit(X, y_partly)
+    assert 0 <= search.best_score_ <= 1
+    scorer = make_semi_supervised_scorer("accuracy")
+    with pytest.raises(ValueError, match="one factor"):
+        scorer(search, X, y_partly)
 
 
 def test_several_factors_survive_saving(factors, fitted):

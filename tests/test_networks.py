@@ -334,3 +334,28 @@ def test_a_vae_that_does_not_fit_is_refused_with_the_part_that_does_not(
         make_classifier().fit(
             X, y, init_model=nn.ModuleDict({"encoder": DenseEncoder((5,), (16,))})
         )
+
+
+def test_a_vae_has_no_place_in_an_encoder_alone(blobs, make_classifier):
+    with pytest.raises(ValueError, match="alpha=inf there is no decoder"):
+        make_classifier(alpha=np.inf).fit(blobs[0], blobs[2], init_model=_Vae())
+
+
+class _Attention(nn.Module):
+    """Attention whose width is not a multiple of eight."""
+
+    def __init__(self, input_shape, hidden_layer_sizes):
+        super().__init__()
+        self.n_out = 6
+        self.lift = nn.Linear(1, 6)
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x):
+        h = self.lift(x[..., None])
+        return self.attention(h, h, h)[0].mean(dim=1)
+
+
+def test_layers_that_are_more_than_linear_stay_as_they_are(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(network=(_Attention, DenseDecoder)).fit(X, y)
+    assert clf.predict(X).shape == (300,)
