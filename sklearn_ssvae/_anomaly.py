@@ -4,7 +4,10 @@ import math
 from numbers import Integral, Real
 
 import numpy as np
+import torch
 from sklearn.base import OutlierMixin, _fit_context
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
@@ -14,8 +17,32 @@ from ._scores import (
     FEEDBACK_CLASSES,
     N_NORMAL_FEEDBACK,
     adjust,
+    calibrate,
+    elbo,
     log_feedback_factor,
+    mean_distance,
+    measure,
+    surprises,
 )
+
+# Rows among which the nearest are sought: how many, and how many values in all, unless that
+# leaves less than a tenth of the rows.
+MAX_REFERENCE = 3000
+MAX_VALUES = 2**24
+N_NEIGHBORS = 5
+
+# A tenth of the rows calibrates the score, within these bounds.
+MIN_HELD_OUT = 50
+MAX_HELD_OUT = 1000
+
+# Bounds the memory that a search for neighbors takes.
+BLOCK_ROWS = 512
+
+
+def _absent(rows, known):
+    """Tell which rows are not among the known ones."""
+    at_hand = {row.tobytes() for row in known}
+    return [row.tobytes() not in at_hand for row in rows.astype(known.dtype)]
 
 
 def _tukey_fence(scores):
@@ -27,10 +54,11 @@ def _tukey_fence(scores):
 class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     """Anomaly detector that needs no labels and gets better with labels of normal kinds.
 
-    A variational autoencoder scores each row by the log-probability of its own
-    reconstruction. Where rows have labels of their kind (operating mode, class), a softmax
-    head pi on the encoder learns them and the decoder reads pi beside the latent z [1]_:
-    the loss is that of `SSVAEClassifier`.
+    A variational autoencoder is fitted to the rows, and a row is scored by how surprising
+    its reconstruction error, its place among the hidden features of other rows and, with
+    labels, its kind are (see `anomaly_score`). Where rows have labels of their kind
+    (operating mode, class), a softmax head pi on the encoder learns them and the decoder
+    reads pi beside the latent z [1]_: the loss is that of `SSVAEClassifier`.
 
     The -1 of y and the -1 of `predict` are two things: y holds the *kind* of each row, -1
     where it is not known; `predict` gives verdicts, -1 for anomalies. Labels that mean
@@ -86,6 +114,23 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     labeled_fraction : float, default=0.1
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. The paper's is 0.5.
+    anomaly_score : {"surprise", "elbo", "log_prob"}, default="surprise"
+        What tells how abnormal a row is. "log_prob" is the paper's: the log-probability of
+        a row given its own encoding. "elbo" has the KL divergence taken off it. "surprise"
+        is minus a sum of surprises, each ``-log p`` with p the share of normal rows that
+        are at least as extreme, in
+
+        - the reconstruction: the negative ELBO, or of images, rows of shape (height,
+          width) or (height, width, channels), the squared error given contrast and
+          variation of the image,
+        - the mean distance to the five nearest of at most 3,000 training rows in the
+          encoder's hidden features; of an encoder of your own, what each ReLU of its
+          `layers` gives, or else its output,
+        - the doubt ``-log max pi``, the largest among normal kinds, if there are kinds.
+
+        It is calibrated on a tenth of the rows, unlabeled ones if they can be had and
+        1,000 at most, which stay out of the training; of fewer than 500 rows all are
+        trained on and calibrate it as well.
     contamination : "auto" or float, default="auto"
         Sets the threshold `offset_`. A float in (0, 0.5] is the share of training rows to
         flag. "auto" is the lower fence of a box plot of the training rows' scores: the
@@ -137,8 +182,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     ----------
     offset_ : float
         Threshold of the scores, ``decision_function = score_samples - offset_``.
+    reference_X_ : ndarray of shape (n_reference, n_features)
+        The training rows among which the nearest are sought; with "surprise" alone.
     reference_score_ : float
-        Log-probability from which feedback measures abnormality: as far above the best
+        Score from which feedback measures abnormality: as far above the best
         training row as that is above the threshold of the plain scores. A row that looks
         normal is then flagged as soon as it is a false negative with more than one half.
     feedback_X_ : ndarray of shape (n_feedback, n_features)
@@ -197,6 +244,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         **BaseSSVAE._parameter_constraints,
         "alpha": [Interval(Real, 0, None, closed="left")],
         "n_classes": [Interval(Integral, 2, None, closed="left"), None],
+        "anomaly_score": [StrOptions({"surprise", "elbo", "log_prob"})],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "anomaly_labels": "no_validation",
     }
@@ -215,6 +263,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         alpha=0.3,
         beta=1.0,
         labeled_fraction=0.1,
+        anomaly_score="surprise",
         contamination="auto",
         anomaly_labels=None,
         max_epochs=100,
@@ -259,6 +308,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             verbose=verbose,
         )
         self.n_classes = n_classes
+        self.anomaly_score = anomaly_score
         self.contamination = contamination
         self.anomaly_labels = anomaly_labels
 
@@ -306,8 +356,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         """Train one epoch on a chunk of rows, going on from the present weights.
 
         The scaling of the columns and the likelihood are learned from the first chunk,
-        which therefore should be typical of the rest. The threshold is set anew from the
-        scores of each chunk. Kinds that a later chunk brings are added to the model.
+        which therefore should be typical of the rest. Threshold and calibration of the
+        score are set anew from each chunk; the rows for comparison are drawn from all
+        chunks so far. Kinds that a later chunk brings are added to the model.
 
         Parameters
         ----------
@@ -331,7 +382,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         A pi head of its own learns which rows resemble false positives and which false
         negatives, and the abnormality of every row is multiplied by
         ``(1 - p_fp) / (1 - p_fn)``, as section 5 of the paper proposes. Abnormality is the
-        distance of a row's log-probability from `reference_score_`. False positives join
+        distance of a row's score from `reference_score_`. False positives join
         the rows that the density is fitted to, false negatives stay out of it. Works with
         and without labels of kinds.
 
@@ -417,8 +468,11 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             if self.alpha > 0 and len(head.classes) > 1
         }
         learned = codes[:, [int(name) for name in named]]
+        held_out = self._hold_out(codes, in_density)
         # Known anomalies that no head learns are left out.
-        rows = None if named or in_density.all() else np.flatnonzero(in_density)
+        trained = in_density | bool(named)
+        trained[held_out] = False
+        rows = None if trained.all() else np.flatnonzero(trained)
         if not named and self.prior == "class_conditional" and self.n_classes:
             named["mixture"] = Head(np.arange(self.n_classes), *2 * (self.n_classes,))
             learned = np.full((len(X), 1), UNLABELED_CODE, dtype=np.int32)
@@ -430,10 +484,110 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
                 rows = np.append(rows, np.arange(len(X), len(X_train)))
         self._train(X_train, row_shape, learned, named, rows, start, epochs)
         self._count_labels(codes, heads, add=epochs is not None and not reset)
+        self._score = self.anomaly_score
+        if self._score != "surprise":
+            vars(self).pop("reference_X_", None)
+        else:
+            normal = np.flatnonzero(in_density & trained)
+            self._calibrate(X, normal, held_out, add=epochs is not None and not reset)
         scores = self._score_samples(X)
         self.reference_score_ = 2 * scores.max() - self._offset(scores)
         self.offset_ = self._offset(self._adjust(X, scores))
         return self
+
+    def _hold_out(self, codes, in_density):
+        """Choose the rows that calibrate the score; unlabeled ones, if they are the most."""
+        n_density = int(in_density.sum())
+        n_held_out = min(n_density // 10, MAX_HELD_OUT)
+        if self.anomaly_score != "surprise" or n_held_out < MIN_HELD_OUT:
+            return np.empty(0, dtype=int)
+        pool = np.flatnonzero(in_density & (codes < 0).all(axis=1))
+        if 2 * len(pool) < n_density:
+            pool = np.flatnonzero(in_density)
+        for column in codes.T:
+            # Each class keeps a row in training.
+            pool = np.setdiff1d(pool, np.unique(column, return_index=True)[1])
+        return self._random_state().choice(pool, n_held_out, replace=False)
+
+    def _calibrate(self, X, normal, held_out, add):
+        """Draw the reference rows and calibrate the surprises.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            The rows of this fit.
+        normal, held_out : ndarray of int
+            The normal rows that were trained on, and those that were not.
+        add : bool
+            Whether the reference rows of earlier chunks compete with those of X.
+        """
+        rng = self._random_state()
+        n_max = min(MAX_REFERENCE, max(MAX_REFERENCE // 10, MAX_VALUES // X.shape[1]))
+        known, n_seen = X[:0], 0
+        if add and hasattr(self, "reference_X_"):
+            known, n_seen = self.reference_X_, self._n_seen
+            # A chunk that comes again would be its own neighbor.
+            normal = normal[_absent(X[normal], known)]
+        n_new = len(normal)
+        self._n_seen = n_seen + n_new
+        if len(known) + n_new > n_max:
+            n_new = min(n_new, max(n_max - len(known), n_max * n_new // self._n_seen))
+            known = known[rng.permutation(len(known))[: n_max - n_new]]
+        drawn = X[rng.choice(normal, n_new, replace=False)]
+        rows = np.concatenate([known, drawn.astype(known.dtype)])
+        found, verdicts = self._feedback()
+        found = found[verdicts == FEEDBACK_CLASSES[1]].astype(rows.dtype)
+        self.reference_X_ = np.concatenate([rows, found[_absent(found, rows)]])
+        rows = X[held_out] if len(held_out) else self.reference_X_[-MAX_HELD_OUT:]
+        self._neighbors = None
+        self._calibration = calibrate(*self._measure(rows))
+
+    def _measure(self, X):
+        """Measure what the surprises of rows are made of, and the distance to neighbors."""
+        heads = {
+            name: n_normal
+            for name, n_normal in self._architecture["n_generative_classes"].items()
+            if name.isdigit() and n_normal  # no mixture, no feedback
+        }
+        n_own = 3 + bool(heads)
+
+        def measure_block(module, x):
+            return measure(module, x, heads)
+
+        if getattr(self, "_neighbors", None) is None:
+            module, row = self.net_.inference_module, self.reference_X_[:1]
+            with torch.inference_mode():
+                x = torch.from_numpy(row.astype(np.float64))
+                n_out = measure_block(module, x.to(module.shift.device)).shape[1]
+            reference = self._apply(measure_block, self.reference_X_, n_out)[:, n_own:]
+            n_neighbors = min(N_NEIGHBORS + 1, len(reference))
+            index = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute")
+            self._neighbors = reference, index.fit(reference)
+        reference, index = self._neighbors
+        out = self._apply(measure_block, X, n_own + reference.shape[1])
+        features = out[:, n_own:]
+        nearest = index.kneighbors(features, return_distance=False)
+        # Their distances by differences: those of the search lose half of the digits.
+        distances = np.linalg.norm(features[:, None] - reference[nearest], axis=2)
+        lengths = np.linalg.norm(features, axis=1)
+        return out[:, :n_own], mean_distance(distances, lengths)
+
+    def _score_samples(self, X):
+        if self._score == "log_prob":
+            return super()._score_samples(X)
+        self._check_support(X)
+        if self._score == "elbo":
+            return self._apply(elbo, X, 1)[:, 0]
+        scores = np.empty(len(X))
+        for rows in gen_batches(len(X), BLOCK_ROWS):
+            terms = surprises(*self._measure(X[rows]), self._calibration)
+            scores[rows] = -terms.sum(axis=1)
+        return scores
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        state.pop("_neighbors", None)
+        return state
 
     def _join_feedback(self, X, codes):
         """Append the judged rows, and a column of verdicts to the codes.
@@ -515,7 +669,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         return self.fit(X, y).predict(X)
 
     def score_samples(self, X, feedback=True):
-        """Log-probability of each row given its own encoding, adjusted by feedback.
+        """Score each row by `anomaly_score`, adjusted by feedback.
 
         Computed at the posterior mean, hence the same on every call and for any grouping
         of the rows.
@@ -525,14 +679,14 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         X : array-like of shape (n_samples, n_features)
             Rows in the units of `fit`.
         feedback : bool, default=True
-            Whether verdicts of `fit_feedback`, if there are any, adjust the scores. False
-            gives the plain log-probability, log p(x | pi(x), z(x)).
+            Whether verdicts of `fit_feedback`, if there are any, adjust the scores.
 
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            In nats: the lower, the more abnormal. A log-density under the Gaussian
-            likelihoods, so positive values are possible and the unit of X shifts them.
+            In nats: the lower, the more abnormal. Minus a sum of surprises is never
+            positive. ELBO and log-probability are log-densities under the Gaussian
+            likelihoods, which may be positive and which the unit of X shifts.
         """
         X = self._validate_fitted(X)
         scores = self._score_samples(X)
@@ -588,7 +742,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         -------
         scores : ndarray of shape (n_samples, n_features)
             In nats: the lower, the more abnormal the feature is in its row. The sum over
-            the features is `score_samples`, before feedback adjusts it.
+            the features is the score "log_prob" before feedback adjusts it, the part of
+            the other scores that features have a share in.
         """
         X = self._validate_fitted(X)
         self._check_support(X)

@@ -1,17 +1,246 @@
-"""Anomaly scores: what one pass over the rows gives, and how feedback changes it."""
+"""Anomaly scores: what one pass over the rows gives, calibration, and how feedback acts.
+
+The score "surprise" of a row is the sum of up to three terms, each on its own evidence:
+
+- the error of its reconstruction: of an image, given how hard the image is; of any other
+  row the negative ELBO,
+- the distance to its nearest neighbors among normal rows, in the encoder's hidden features,
+- the doubt of pi about its kind, where kinds were learned.
+
+Each term is brought to one scale, that of a surprise ``-log p`` with p the share of normal
+rows that have at least as large a value.
+"""
+
+import copy
 
 import numpy as np
 import torch
+from torch import nn
 
 # The classes of the pi head that learns from feedback, and how many of them, the first
 # ones, are normal rows.
 FEEDBACK_CLASSES = np.array(["none", "false_positive", "false_negative"])
 N_NORMAL_FEEDBACK = 2
 
+# Below this a value counts as zero: keeps logarithms finite.
+TINY = 1e-12
+
+# A term that varies less than this among normal rows, by a percent or a hundredth of a
+# nat, would make a surprise of everything.
+MIN_SPREAD = 0.01
+
 
 def log_prob(module, x):
     """Log-probability of each row, Tensor of shape (n, 1)."""
     return module.log_prob(x).sum(dim=1, keepdim=True)
+
+
+def elbo(module, x):
+    """ELBO of each row with its expectation taken at the posterior mean, shape (n, 1)."""
+    return module.elbo(x, x.new_zeros(1, *module.latent_shape))
+
+
+# Terms of the surprise
+
+
+class _KeptReLUs(nn.Module):
+    """Layers in a row that keep what comes out of each ReLU."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = layers
+        self.kept = []
+
+    def forward(self, x):
+        """Run the layers."""
+        for layer in self.layers:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                self.kept.append(x)
+        return x
+
+
+class _WatchedEncoder(nn.Module):
+    """An encoder that keeps the activations of its pass."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+        self.layers = None
+        layers = getattr(encoder, "layers", None)
+        if isinstance(layers, nn.Sequential):
+            self.layers = _KeptReLUs(layers)
+            self.encoder = _with_part(encoder, "layers", self.layers)
+
+    def forward(self, x):
+        """Run the encoder."""
+        self.top = self.encoder(x)
+        return self.top
+
+    @property
+    def hidden(self):
+        """Hidden features by layer; the topmost alone in a network of another make."""
+        return (self.layers and self.layers.kept) or [self.top]
+
+
+def _with_part(module, name, part):
+    """Copy a module with another part, sharing all weights.
+
+    In place of a hook: other threads may be in a pass of the module itself.
+    """
+    module = copy.copy(module)
+    module._modules = {**module._modules, name: part}
+    return module
+
+
+def _between_length_and_direction(h):
+    """Divide vectors by the square root of their length.
+
+    A thick and a thin stroke have one direction and two lengths: distances of the vectors
+    themselves see little but thickness there, those of directions alone nothing of how
+    far out a row of a table lies.
+    """
+    if h.ndim > 2:  # over time, or height and width
+        h = h.mean(dim=1 if h.ndim == 3 else (2, 3))
+    return h / h.norm(dim=1, keepdim=True).clamp(min=TINY).sqrt()
+
+
+def _hardness(x):
+    """Logarithms of an image's contrast and of its variation along height and width.
+
+    Many strokes and edges cost a large error however normal they are. Shape ``(n, 2)``.
+    """
+    centered = x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True)
+    contrast = centered.square().sum(dim=1)
+    variation = sum(x.diff(dim=axis).abs().flatten(1).sum(dim=1) for axis in (1, 2))
+    return torch.log(torch.stack([contrast, variation], dim=1) + TINY)
+
+
+def _doubt(module, top, heads):
+    """Logarithm of ``-log max pi``, the largest among normal kinds, summed over the heads.
+
+    A row that pi takes for a known anomaly is no surer of a normal kind.
+    """
+    doubt = 0.0
+    for name, n_normal in heads.items():
+        log_pi = module.class_log_probs(module.pi[name](top))[:, :n_normal]
+        doubt = doubt - log_pi.amax(dim=1, keepdim=True)
+    return torch.log(doubt + TINY)
+
+
+def measure(module, x, heads):
+    """Measure in one pass what the terms of the surprise are made of.
+
+    Parameters
+    ----------
+    module : SSVAE
+        The model.
+    x : Tensor of shape (n, n_features)
+        Rows in their own units.
+    heads : dict of str to int
+        The pi heads that learned kinds, and how many of their classes are normal.
+
+    Returns
+    -------
+    measures : Tensor of shape (n, 3 + bool(heads) + n_hidden)
+        Error, two measures of hardness (0 where rows are no images), doubt if there are
+        heads, and the encoder's hidden features.
+    """
+    watched = _WatchedEncoder(module.encoder)
+    module = _with_part(module, "encoder", watched)
+    if len(module.input_shape) in (2, 3) and len(module.latent_shape) == 1:
+        mean = module.standardize(module.reconstruct(x))
+        x = module.standardize(x)
+        error = torch.log((x - mean).square().sum(dim=1, keepdim=True) + TINY)
+        parts = [error, _hardness(x.unflatten(1, module.input_shape))]
+    else:
+        parts = [-elbo(module, x), x.new_zeros(len(x), 2)]
+    if heads:
+        parts.append(_doubt(module, watched.top, heads))
+    return torch.cat([*parts, *map(_between_length_and_direction, watched.hidden)], dim=1)
+
+
+def mean_distance(distances, lengths):
+    """Mean distance to the nearest reference rows, a row itself not counted.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n, k + 1)
+        To the nearest reference rows, in any order.
+    lengths : ndarray of shape (n,)
+        Lengths of the rows' own vectors.
+
+    Returns
+    -------
+    distance : ndarray of shape (n,)
+        Mean over the nearest k, the row's own place among the reference rows left out.
+    """
+    distances = np.sort(distances, axis=1)
+    if distances.shape[1] == 1:
+        return distances[:, 0]
+    is_own = distances[:, 0] <= 1e-9 * lengths
+    return np.where(is_own, distances[:, 1:].mean(axis=1), distances[:, :-1].mean(axis=1))
+
+
+def _terms(measures, distance, calibration):
+    error = measures[:, 0] - measures[:, 1:3] @ calibration["hardness"]
+    near = np.log(distance + calibration["shortest"])
+    return np.column_stack([error, near, measures[:, 3:]])
+
+
+def calibrate(measures, distance):
+    """Learn from normal rows the hardness of images, and each term's center and scale.
+
+    Parameters
+    ----------
+    measures : ndarray of shape (n, 3 or 4)
+        The first columns of `measure`, without hidden features.
+    distance : ndarray of shape (n,)
+        Mean distance of each row to its neighbors.
+
+    Returns
+    -------
+    calibration : dict of ndarray
+        What `surprises` needs.
+    """
+    centered = measures - measures.mean(axis=0)
+    calibration = {
+        "hardness": np.linalg.lstsq(centered[:, 1:3], centered[:, 0])[0],
+        # Rows that come many times are at no distance from one another.
+        "shortest": np.asarray(1e-3 * distance.mean() + TINY),
+    }
+    terms = _terms(measures, distance, calibration)
+    center, high = np.quantile(terms, [0.5, 0.9], axis=0)
+    # The logistic distribution that has the same median and the same highest tenth.
+    scale = np.maximum(high - center, MIN_SPREAD) / np.log(9)
+    return {**calibration, "center": center, "scale": scale}
+
+
+def surprises(measures, distance, calibration):
+    r"""Bring the terms of each row to the scale of a surprise.
+
+    .. math:: -\log p = \log(1 + e^{(term - center) / scale})
+
+    with p the share of normal rows that have at least as large a term, if the terms follow
+    a logistic distribution; beyond the highest tenth that is an exponential tail.
+
+    Parameters
+    ----------
+    measures, distance : ndarray
+        Of the rows, as in `calibrate`.
+    calibration : dict of ndarray
+        Made by `calibrate`.
+
+    Returns
+    -------
+    surprises : ndarray of shape (n, 2 or 3)
+        Not negative, in nats: of the error, the distance and the doubt.
+    """
+    terms = _terms(measures, distance, calibration)
+    return np.logaddexp(0.0, (terms - calibration["center"]) / calibration["scale"])
+
+
+# Feedback
 
 
 def log_feedback_factor(module, x):

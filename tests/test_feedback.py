@@ -74,7 +74,6 @@ def test_the_adjusted_score_is_the_formula_of_the_paper(found):
         for ref, score, (_, fp, fn) in zip([det.reference_score_] * len(rows), raw, p)
     ]
     np.testing.assert_allclose(det.score_samples(rows), expected)
-    np.testing.assert_allclose(det.score_features(rows).sum(axis=1), raw)
     plain = det.score_samples(train, feedback=False)
     threshold = np.percentile(plain, 5)
     assert det.reference_score_ == pytest.approx(2 * plain.max() - threshold)

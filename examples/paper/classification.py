@@ -37,7 +37,9 @@ def classify(cell, args, data):
     }
 
 
-def run_table(doc, name, title, data, published, *, seeds, epochs, es_epochs, quick=None):
+def run_table(
+    doc, name, title, data, published, *, seeds, epochs, es_epochs, chosen=None, quick=None
+):
     """Run a table of classifiers and print it.
 
     Parameters
@@ -55,6 +57,8 @@ def run_table(doc, name, title, data, published, *, seeds, epochs, es_epochs, qu
         ``(kind, network, labels)``.
     seeds, epochs, es_epochs : int
         Values of a full run: seeds, epochs of SS and of ES.
+    chosen : dict of dict, default=None
+        Settings of SS that the paper leaves open, by ``(network, labels)``.
     quick : dict, default=None
         Where a quick run differs from the other scripts'.
     """
@@ -77,7 +81,12 @@ def run_table(doc, name, title, data, published, *, seeds, epochs, es_epochs, qu
             "seed": seed,
             "model": f"{kind} {NAMES[network]}",
             "labels": labels,
-            "settings": model_settings(args, kind, network),
+            "settings": model_settings(
+                args,
+                kind,
+                network,
+                (chosen or {}).get((network, labels)) if kind == "SS" else None,
+            ),
         }
         for seed in range(args.seeds)
         for kind, network, labels in wanted

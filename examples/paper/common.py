@@ -90,6 +90,7 @@ def parse_args(parser, *, quick=None, **full):
         The arguments.
     """
     args = parser.parse_args()
+    args.epochs_given = args.epochs is not None or args.quick
     defaults = {**full, **({**QUICK, **(quick or {})} if args.quick else {})}
     for name, value in defaults.items():
         if getattr(args, name, 0) is None:
@@ -103,8 +104,8 @@ def out_file(args, name, suffix):
     return args.out / f"{name}{'_quick' if args.quick else ''}{suffix}"
 
 
-def model_settings(args, kind, preset):
-    """Collect the settings of a model: the preset's and the command line's.
+def model_settings(args, kind, preset, chosen=None):
+    """Collect the settings of a model: the preset's, the chosen and the command line's.
 
     Parameters
     ----------
@@ -114,6 +115,8 @@ def model_settings(args, kind, preset):
         The semi-supervised model or one of its siblings.
     preset : str
         A name of `paper_params`.
+    chosen : dict, default=None
+        What the script sets where the paper leaves it open; the command line wins.
 
     Returns
     -------
@@ -125,6 +128,10 @@ def model_settings(args, kind, preset):
     for name in ("alpha", "beta", "batch_size", "labeled_fraction"):
         options[name] = getattr(args, name)
     settings.update({name: value for name, value in options.items() if value is not None})
+    for name, value in (chosen or {}).items():
+        given = args.epochs_given if name == "max_epochs" else options.get(name) is not None
+        if not given:
+            settings[name] = value
     if kind == "ES":
         settings["alpha"] = np.inf
     for name in ("limit", "test_limit"):

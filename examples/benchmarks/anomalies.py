@@ -1,0 +1,218 @@
+r"""AUC of the detector's scores and of rivals, on tables and on images with a class left out.
+
+    python examples/benchmarks/anomalies.py --data FOLDER
+    python examples/benchmarks/anomalies.py --data FOLDER --sets mnist --labels 0 0.01 1 \
+        --scores surprise log_prob --limit 10000 --params "max_epochs=15"
+
+A table's models are fitted to half of its normal rows and tested on all others. Of images
+each class in turn is the anomaly: models are fitted to the other classes of the training
+part, with the share of labels that ``--labels`` names, and tested on the test part. Rivals
+use no labels, and see tables standardised. A finished line of the results file is not run
+again.
+
+``--part development`` is for choosing between scores: images are tested on training rows
+that ``--limit`` leaves over, and tables are those on which the defaults were chosen; the
+others are the sets of ``--part test``.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from datasets import add_data_argument, argument_parser, data_file, hide_labels, parse_params
+from defaults import SETS
+from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import train_test_split
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import OneClassSVM
+
+from sklearn_ssvae import SSVAEAnomalyDetector
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "paper"))
+
+from common import run_cells
+
+TABLES = {
+    "development": SETS["detector"],
+    "test": [
+        "adbench/14_glass",
+        "adbench/19_landsat",
+        "adbench/20_letter",
+        "adbench/25_musk",
+        "adbench/27_PageBlocks",
+        "adbench/31_satimage-2",
+        "adbench/32_shuttle",
+        "adbench/35_SpamBase",
+        "adbench/43_WDBC",
+        "adbench/45_wine",
+    ],
+}
+IMAGES = ("mnist", "fashion_mnist")
+
+
+def neighbors(X, X_test, metric="euclidean"):
+    """Mean distance to the five nearest training rows."""
+    index = NearestNeighbors(n_neighbors=5, metric=metric).fit(X)
+    return -index.kneighbors(X_test)[0].mean(axis=1)
+
+
+def pca_error(X, X_test):
+    """Squared error of as many principal components as hold 90 % of the variance."""
+    pca = PCA(0.9, svd_solver="full").fit(X)
+    return -((X_test - pca.inverse_transform(pca.transform(X_test))) ** 2).sum(axis=1)
+
+
+def by_estimator(make):
+    """Turn an outlier detector of scikit-learn into a function of training and test rows."""
+    return lambda X, X_test: make().fit(X).score_samples(X_test)
+
+
+RIVALS = {
+    "kNN": neighbors,
+    "cosine": lambda X, X_test: neighbors(X, X_test, "cosine"),
+    "IsolationForest": by_estimator(lambda: IsolationForest(random_state=0)),
+    "LOF": by_estimator(lambda: LocalOutlierFactor(novelty=True)),
+    "OneClassSVM": by_estimator(OneClassSVM),
+    "PCA": pca_error,
+}
+
+
+def load_table(name, folder, limit, seed):
+    """Return half of the normal rows, then all others and which of them are anomalies."""
+    with np.load(data_file(folder, name)) as arrays:
+        X, y = arrays["X"].astype(float), arrays["y"]
+    train, test = train_test_split(np.flatnonzero(y == 0), test_size=0.5, random_state=seed)
+    test = np.r_[test, np.flatnonzero(y == 1)]
+    return X[train[:limit]], None, X[test], y[test] == 1
+
+
+def load_images(name, folder, anomaly, limit, part, seed):
+    """Return rows and labels without a class, and test rows that hold the class."""
+    with np.load(data_file(folder, name)) as arrays:
+        X, y = arrays["X_train"] / np.float32(255), arrays["y_train"].astype(int)
+        rows = np.random.RandomState(seed).permutation(len(X))
+        rows, odd = rows[y[rows] != anomaly], rows[y[rows] == anomaly]
+        train = rows[:limit]
+        if part == "test":
+            X_test, y_test = arrays["X_test"] / np.float32(255), arrays["y_test"]
+        else:
+            test = np.r_[rows[len(train) :][:2000], odd[:1000]]
+            X_test, y_test = X[test], y[test]
+    return X[train], y[train], X_test, y_test == anomaly
+
+
+def run_cell(cell, args):
+    """Fit one model; return the AUC of its score."""
+    name, seed, settings = cell["set"], cell["seed"], dict(cell["settings"])
+    limit = settings.pop("limit")
+    if name in IMAGES:
+        data = load_images(name, args.data, cell["anomaly"], limit, args.part, seed)
+    else:
+        data = load_table(name, args.data, limit, seed)
+    X, y, X_test, is_anomaly = data
+    if cell["method"] in RIVALS:
+        X, X_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
+        if name not in IMAGES:
+            scaler = StandardScaler().fit(X)
+            X, X_test = scaler.transform(X), scaler.transform(X_test)
+        scores = RIVALS[cell["method"]](X, X_test)
+    else:
+        if cell["labels"] and y is not None:
+            y = hide_labels(y, round(cell["labels"] * len(y)), seed)
+        else:
+            y = None
+        det = SSVAEAnomalyDetector(
+            anomaly_score=cell["method"], random_state=seed, device=args.device, **settings
+        )
+        scores = det.fit(X, y).score_samples(X_test)
+    return {"auc": roc_auc_score(is_anomaly, -scores)}
+
+
+def make_cells(args):
+    """List the models to fit: scores for each share of labels, rivals without any."""
+    params = parse_params(args.params)
+    cells = []
+    for name in args.sets:
+        is_image = name in IMAGES
+        for seed in range(args.seeds):
+            for anomaly in args.classes if is_image else [1]:
+                for labels in args.labels if is_image else [0.0]:
+                    rivals = [] if labels else args.rivals
+                    if is_image:
+                        rivals = [rival for rival in rivals if rival in ("kNN", "cosine")]
+                    for method in [*args.scores, *rivals]:
+                        own = {} if method in RIVALS else params
+                        cells.append(
+                            {
+                                "part": args.part,
+                                "set": name,
+                                "seed": seed,
+                                "anomaly": anomaly,
+                                "labels": labels,
+                                "method": method,
+                                "settings": {"limit": args.limit, **own},
+                            }
+                        )
+    return cells
+
+
+def print_tables(rows):
+    """Print a table for each image set, and one for all tables."""
+    kinds = [row["set"] if row["set"] in IMAGES else "tables" for row in rows]
+    for kind in dict.fromkeys(kinds):
+        own = [row for row, its in zip(rows, kinds) if its == kind]
+        by = "anomaly" if kind in IMAGES else "set"
+        columns = dict.fromkeys(row[by] for row in own)
+        names = [str(c).split("/")[-1].split("_", 1)[-1][:11] for c in columns]
+        print(f"\n| {kind} | " + " | ".join(names) + " | mean | lowest |")
+        print("|---" * (len(names) + 3) + "|")
+        for labels, method in dict.fromkeys((row["labels"], row["method"]) for row in own):
+            line = [row for row in own if (row["labels"], row["method"]) == (labels, method)]
+            means = [
+                np.mean([row["auc"] for row in line if row[by] == column])
+                for column in columns
+            ]
+            title = f"{method}, {labels:.0%} labels" if kind in IMAGES else method
+            figures = [*means, np.mean(means), np.min(means)]
+            print(f"| {title} | " + " | ".join(f"{v:.3f}" for v in figures) + " |")
+
+
+def main():
+    parser = argument_parser(__doc__)
+    add_data_argument(parser)
+    out = Path(__file__).parent / "results" / "anomalies.csv"
+    parser.add_argument("--out", type=Path, default=out, help="the results file")
+    parser.add_argument("--part", choices=TABLES, default="test")
+    parser.add_argument("--sets", nargs="+", help="(default: tables of the part, and images)")
+    parser.add_argument("--classes", nargs="+", type=int, default=range(10))
+    parser.add_argument("--seeds", type=int, help="(default: 2)")
+    parser.add_argument("--labels", nargs="+", type=float, help="shares (default: 0 0.01 1)")
+    scores = ("surprise", "elbo", "log_prob")
+    parser.add_argument("--scores", nargs="*", choices=scores, default=scores)
+    parser.add_argument("--rivals", nargs="*", choices=RIVALS, default=list(RIVALS))
+    parser.add_argument("--limit", type=int, metavar="N", help="train on N rows at most")
+    parser.add_argument("--params", default="", help="of the detector, as in a call")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed, 1,000 rows, two epochs: to see it work"
+    )
+    args = parser.parse_args()
+    if args.quick:
+        args.out = args.out.with_stem(args.out.stem + "_quick")
+        args.seeds = args.seeds or 1
+        args.labels = args.labels or [0.0, 1.0]
+        args.limit = args.limit or 1000
+        args.params = args.params or "max_epochs=2"
+    args.seeds = args.seeds or 2
+    args.labels = args.labels or [0.0, 0.01, 1.0]
+    args.sets = args.sets or [*TABLES[args.part], *IMAGES]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    cells = make_cells(args)
+    print_tables(run_cells(args.out, cells, lambda cell: run_cell(cell, args), ["auc"]))
+
+
+if __name__ == "__main__":
+    main()
