@@ -35,6 +35,9 @@ N_NEIGHBORS = 5
 MIN_HELD_OUT = 50
 MAX_HELD_OUT = 1000
 
+# Rows that set the threshold.
+MAX_THRESHOLD = 100_000
+
 # Bounds the memory that a search for neighbors takes.
 BLOCK_ROWS = 512
 
@@ -133,7 +136,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         trained on and calibrate it as well.
     contamination : "auto" or float, default="auto"
         Sets the threshold `offset_`. A float in (0, 0.5] is the share of training rows to
-        flag. "auto" is the lower fence of a box plot of the training rows' scores: the
+        flag, estimated on 100,000 of them if there are more. "auto" is the lower fence of a box plot of the training rows' scores: the
         first quartile less one and a half quartile ranges.
     anomaly_labels : label or array-like of labels, default=None
         Labels in y that mean known anomalies. Such rows stay out of the density; pi
@@ -449,7 +452,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
                 delattr(self, name)
 
     def _fit(self, X, y, start, epochs=None):
-        """Train, then set the threshold by the scores of all rows."""
+        """Train, then set the threshold by the scores of the rows."""
         reset = start is not self
         X, row_shape = self._validate_X(X, reset, min_samples=2 if reset else 1)
         codes, heads = self._encode(y, len(X), reset)
@@ -490,6 +493,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         else:
             normal = np.flatnonzero(in_density & trained)
             self._calibrate(X, normal, held_out, add=epochs is not None and not reset)
+        if len(X) > MAX_THRESHOLD:
+            some = self._random_state().choice(len(X), MAX_THRESHOLD, replace=False)
+            X = X[np.sort(some)]
         scores = self._score_samples(X)
         self.reference_score_ = 2 * scores.max() - self._offset(scores)
         self.offset_ = self._offset(self._adjust(X, scores))

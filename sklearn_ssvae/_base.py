@@ -37,6 +37,7 @@ from ._module import SSVAE
 from ._net import (
     OPTIMIZERS,
     SSVAENet,
+    one_thread,
     optimizer_params,
     resolve_device,
     thread_limit,
@@ -527,7 +528,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         n_block = 16 * int(np.clip(2**18 // n_weights, 4, 64))
         x = np.zeros((n_block, rows.shape[1]))
         out = np.empty((len(rows), n_out))
-        with thread_limit(module), torch.inference_mode():
+        # Blocks are too small to share: with two threads on busy cores, 1 s became 15.
+        with one_thread(), torch.inference_mode():
             for block in gen_batches(len(rows), n_block):
                 n = block.stop - block.start
                 x[:n] = rows[block]
@@ -674,7 +676,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             if z is None
             else torch.from_numpy(z)
         ).flatten(1)
-        with thread_limit(module), torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             params = module.decode_rows(torch.from_numpy(self._one_hot(codes)), z)
             draw = (
                 module.likelihood.sample(params, generator)

@@ -88,24 +88,26 @@ def resolve_device(device):
 
 
 @contextlib.contextmanager
-def thread_limit(module):
-    """Hold torch to one thread while a small network works.
-
-    Several threads wait for one another longer than they compute there; on contended
-    cores a training step was measured 14 to 80 times slower. A convolution computes far
-    more than its few weights tell.
-    """
+def one_thread():
+    """Hold torch to one thread."""
     n_threads = torch.get_num_threads()
-    largest = max(parameter.numel() for parameter in module.parameters())
-    convolves = any(isinstance(layer, nn.Conv2d) for layer in module.modules())
-    if n_threads == 1 or largest > SMALL_LAYER or convolves:
-        yield
-        return
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(n_threads)
+
+
+def thread_limit(module):
+    """Hold torch to one thread while a small network is trained.
+
+    Several threads wait for one another longer than they compute there; on contended
+    cores a training step was measured 14 to 80 times slower. A convolution computes far
+    more than its few weights tell.
+    """
+    largest = max(parameter.numel() for parameter in module.parameters())
+    convolves = any(isinstance(layer, nn.Conv2d) for layer in module.modules())
+    return contextlib.nullcontext() if largest > SMALL_LAYER or convolves else one_thread()
 
 
 class StopTraining(Exception):

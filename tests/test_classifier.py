@@ -320,7 +320,7 @@ def test_a_classifier_starts_as_the_detector_it_was_given(
 ):
     """Equal in output at the first step, the pi head aside."""
     X, _, y = blobs
-    det = make_detector(max_epochs=20).fit(X)
+    det = make_detector(max_epochs=20, anomaly_score="log_prob").fit(X)
     still = {"max_epochs": 1, "learning_rate": 1e-30}
     clf = make_classifier(**still).fit(X, y, init_model=det)
     np.testing.assert_allclose(clf.transform(X), det.transform(X))
@@ -380,7 +380,7 @@ def test_early_stopping_keeps_the_best_weights(blobs, make_classifier):
 def test_the_detector_has_the_same_parameters():
     shared = set(SSVAEClassifier().get_params())
     own = set(SSVAEAnomalyDetector().get_params()) - shared
-    assert own == {"contamination", "anomaly_labels"}
+    assert own == {"anomaly_labels", "anomaly_score", "contamination", "n_classes"}
     assert shared < set(SSVAEAnomalyDetector().get_params())
 
 

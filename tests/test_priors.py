@@ -164,9 +164,9 @@ def test_draws_are_those_of_the_class():
 @pytest.fixture
 def fitted(blobs, make_classifier):
     X, _, y = blobs
-    return make_classifier(
-        prior="class_conditional", max_epochs=60, learning_rate=0.01
-    ).fit(X, y)
+    return make_classifier(prior="class_conditional", max_epochs=60, learning_rate=0.01).fit(
+        X, y
+    )
 
 
 def test_a_class_conditional_classifier_learns_and_generates_its_classes(blobs, fitted):

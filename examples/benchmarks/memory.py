@@ -60,6 +60,7 @@ def main():
     parser = argument_parser(__doc__)
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--columns", type=int, default=64)
+    parser.add_argument("--anomaly-score", default="log_prob")
     args = parser.parse_args()
     # Loads what a first fit loads, so that the figures are the data's alone.
     small = np.random.default_rng(0).standard_normal((100, args.columns))
@@ -73,7 +74,10 @@ def main():
             start = time.perf_counter()
             with PeakGrowth() as fit:
                 det = SSVAEAnomalyDetector(
-                    hidden_layer_sizes=(64, 64), max_epochs=1, batch_size=4096
+                    hidden_layer_sizes=(64, 64),
+                    max_epochs=1,
+                    batch_size=4096,
+                    anomaly_score=args.anomaly_score,
                 ).fit(X)
             with PeakGrowth() as score:
                 det.score_samples(X)

@@ -61,7 +61,9 @@ def detect(cell, args, data):
     )
     share = float(cell["labels"].rstrip("%")) / 100
     y = hide_labels(y, round(share * len(y)), cell["seed"]) if share else None
-    det = SSVAEAnomalyDetector(**estimator_params(args, cell)).fit(X, y)
+    det = SSVAEAnomalyDetector(anomaly_score="log_prob", **estimator_params(args, cell)).fit(
+        X, y
+    )
     return {"auc": anomaly_auc(det.score_samples(X_valid), is_anomaly)}
 
 

@@ -54,7 +54,9 @@ def embed_and_score(cell, args, images, factors):
             train, y = train[labeled], y[labeled]
         model = SSVAEClassifier(**params).fit(images[train] / np.float32(255), y)
     else:
-        model = SSVAEAnomalyDetector(**params).fit(images[train] / np.float32(255))
+        model = SSVAEAnomalyDetector(anomaly_score="log_prob", **params).fit(
+            images[train] / np.float32(255)
+        )
     test = test[: args.test_limit]
     Z = model.transform(images[test] / np.float32(255))
     return {"score": 100 * beta_vae_score(Z, factors[test], random_state=seed)}

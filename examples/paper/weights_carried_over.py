@@ -41,7 +41,9 @@ def learning_curve(cell, args):
     eu_epochs, epochs = params.pop("eu_epochs", 0), params.pop("max_epochs")
     eu = None
     if eu_epochs:
-        eu = SSVAEAnomalyDetector(**params, max_epochs=eu_epochs).fit(X)
+        eu = SSVAEAnomalyDetector(
+            anomaly_score="log_prob", **params, max_epochs=eu_epochs
+        ).fit(X)
     clf = SSVAEClassifier(**params, max_epochs=1, warm_start=True)
     accuracy, loss = [], []
     for epoch in range(epochs):
