@@ -9,6 +9,7 @@ from sklearn.base import OutlierMixin, _fit_context
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ._base import BaseSSVAE
@@ -40,6 +41,11 @@ MAX_THRESHOLD = 100_000
 
 # Bounds the memory that a search for neighbors takes.
 BLOCK_ROWS = 512
+
+
+def _choose(rows, n, rng):
+    """Draw n of the rows; unlike ``rng.choice`` without a copy of them all."""
+    return rows[sample_without_replacement(len(rows), n, random_state=rng)]
 
 
 def _absent(rows, known):
@@ -136,8 +142,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         trained on and calibrate it as well.
     contamination : "auto" or float, default="auto"
         Sets the threshold `offset_`. A float in (0, 0.5] is the share of training rows to
-        flag, estimated on 100,000 of them if there are more. "auto" is the lower fence of a box plot of the training rows' scores: the
-        first quartile less one and a half quartile ranges.
+        flag, estimated on 100,000 of them if there are more. "auto" is the lower fence of
+        a box plot of these rows' scores: the first quartile less one and a half quartile
+        ranges.
     anomaly_labels : label or array-like of labels, default=None
         Labels in y that mean known anomalies. Such rows stay out of the density; pi
         learns to tell them from the normal kinds, and the decoder reads the share of pi
@@ -494,8 +501,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             normal = np.flatnonzero(in_density & trained)
             self._calibrate(X, normal, held_out, add=epochs is not None and not reset)
         if len(X) > MAX_THRESHOLD:
-            some = self._random_state().choice(len(X), MAX_THRESHOLD, replace=False)
-            X = X[np.sort(some)]
+            rng = self._random_state()
+            X = X[np.sort(sample_without_replacement(len(X), MAX_THRESHOLD, random_state=rng))]
         scores = self._score_samples(X)
         self.reference_score_ = 2 * scores.max() - self._offset(scores)
         self.offset_ = self._offset(self._adjust(X, scores))
@@ -507,13 +514,14 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         n_held_out = min(n_density // 10, MAX_HELD_OUT)
         if self.anomaly_score != "surprise" or n_held_out < MIN_HELD_OUT:
             return np.empty(0, dtype=int)
-        pool = np.flatnonzero(in_density & (codes < 0).all(axis=1))
-        if 2 * len(pool) < n_density:
-            pool = np.flatnonzero(in_density)
+        pool = in_density & (codes < 0).all(axis=1)
+        if 2 * pool.sum() < n_density:
+            pool = in_density.copy()
         for column in codes.T:
             # Each class keeps a row in training.
-            pool = np.setdiff1d(pool, np.unique(column, return_index=True)[1])
-        return self._random_state().choice(pool, n_held_out, replace=False)
+            labeled = np.flatnonzero(column >= 0)
+            pool[labeled[np.unique(column[labeled], return_index=True)[1]]] = False
+        return _choose(np.flatnonzero(pool), n_held_out, self._random_state())
 
     def _calibrate(self, X, normal, held_out, add):
         """Draw the reference rows and calibrate the surprises.
@@ -539,7 +547,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         if len(known) + n_new > n_max:
             n_new = min(n_new, max(n_max - len(known), n_max * n_new // self._n_seen))
             known = known[rng.permutation(len(known))[: n_max - n_new]]
-        drawn = X[rng.choice(normal, n_new, replace=False)]
+        drawn = X[_choose(normal, n_new, rng)]
         rows = np.concatenate([known, drawn.astype(known.dtype)])
         found, verdicts = self._feedback()
         found = found[verdicts == FEEDBACK_CLASSES[1]].astype(rows.dtype)
