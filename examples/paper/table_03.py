@@ -29,9 +29,9 @@ CHOSEN = {
         "max_epochs": 5,
     },
     ("dense", 1000): {
-        "alpha": 50.0,
+        "alpha": 100.0,
         "decoder_label": "observed",
-        "labeled_fraction": 0.1,
+        "labeled_fraction": 0.3,
         "batch_size": 256,
         "max_epochs": 8,
     },
