@@ -500,13 +500,21 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         else:
             normal = np.flatnonzero(in_density & trained)
             self._calibrate(X, normal, held_out, add=epochs is not None and not reset)
+        self._set_threshold(X)
+        return self
+
+    def _set_threshold(self, X):
+        """Score the rows, or some of many, block by block, and set the threshold."""
+        rows = np.arange(len(X))
         if len(X) > MAX_THRESHOLD:
             rng = self._random_state()
-            X = X[np.sort(sample_without_replacement(len(X), MAX_THRESHOLD, random_state=rng))]
-        scores = self._score_samples(X)
-        self.reference_score_ = 2 * scores.max() - self._offset(scores)
-        self.offset_ = self._offset(self._adjust(X, scores))
-        return self
+            rows = np.sort(_choose(rows, MAX_THRESHOLD, rng))
+        parts = [rows[block] for block in gen_batches(len(rows), BLOCK_ROWS)]
+        scores = [self._score_samples(X[part]) for part in parts]
+        plain = np.concatenate(scores)
+        self.reference_score_ = 2 * plain.max() - self._offset(plain)
+        adjusted = [self._adjust(X[part], of_part) for part, of_part in zip(parts, scores)]
+        self.offset_ = self._offset(np.concatenate(adjusted))
 
     def _hold_out(self, codes, in_density):
         """Choose the rows that calibrate the score; unlabeled ones, if they are the most."""

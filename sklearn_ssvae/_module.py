@@ -98,6 +98,8 @@ class SSVAE(nn.Module):
             prior = prior if any(n_generative_classes.values()) else "normal"
             self.prior = PRIORS[prior](latent_dim, n_generative_classes)
 
+        self.dropouts = [layer for layer in self.modules() if isinstance(layer, Dropout)]
+
     def standardize(self, x):
         """Bring rows to the units of training and to the dtype of the weights.
 
@@ -226,12 +228,13 @@ class SSVAE(nn.Module):
     @contextlib.contextmanager
     def _drawing_from(self, generator):
         """Let the dropout layers draw from the generator."""
-        layers = [layer for layer in self.modules() if isinstance(layer, Dropout)]
-        for layer in layers:
+        for layer in self.dropouts:
             layer.generator = generator
-        yield
-        for layer in layers:
-            layer.generator = None
+        try:
+            yield
+        finally:
+            for layer in self.dropouts:
+                layer.generator = None
 
     def forward(self, x, generator=None, codes=None):
         """Compute what the loss needs.
