@@ -24,14 +24,11 @@ def masked_cross_entropy(logits, codes):
     cross_entropy : Tensor of shape ()
         In nats; 0 if no row has a label.
     """
-    n_steps = 1 if logits.ndim == 2 else logits.shape[1]
-    total = F.cross_entropy(
-        logits.reshape(len(codes) * n_steps, -1),
-        codes.repeat_interleave(n_steps),
-        ignore_index=-1,
-        reduction="sum",
-    )
-    return total / (n_steps * (codes >= 0).sum()).clamp(min=1)
+    if logits.ndim == 3:
+        codes = codes.repeat_interleave(logits.shape[1])
+        logits = logits.flatten(0, 1)
+    total = F.cross_entropy(logits, codes, ignore_index=-1, reduction="sum")
+    return total / (codes >= 0).sum().clamp(min=1)
 
 
 class SSVAELoss(nn.Module):
@@ -103,7 +100,7 @@ class SSVAELoss(nn.Module):
                 masked_cross_entropy(values, codes[:, column])
                 for column, values in enumerate(logits.values())
             ]
-            terms["cross_entropy"] = sum(heads) / len(heads)
+            terms["cross_entropy"] = heads[0] if len(heads) == 1 else torch.stack(heads).mean()
             weight = 1.0 if math.isinf(self.alpha) else self.alpha
             loss = loss + weight * terms["cross_entropy"]
         return {"loss": torch.as_tensor(loss), **terms}
