@@ -13,7 +13,7 @@ from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ._base import BaseSSVAE
-from ._labels import UNLABELED_CODE, Head, check_labels, encode_columns
+from ._labels import UNLABELED_CODE, Head, as_list, check_labels, encode_columns
 from ._scores import (
     FEEDBACK_CLASSES,
     N_NORMAL_FEEDBACK,
@@ -632,7 +632,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
 
         Returns codes of shape (n_samples, n_outputs) and a list of heads.
         """
-        known = None if reset else [c for (c,) in self._per_head(self.classes_)]
+        known = None if reset else as_list(self.classes_)
         if y is None:
             classes = [np.empty(0, dtype=int)] if known is None else known
             codes = np.full((n_samples, len(classes)), UNLABELED_CODE, dtype=np.int32)

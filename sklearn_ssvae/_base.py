@@ -31,7 +31,7 @@ from ._data import (
     inside_unit_interval,
     stratified_holdout,
 )
-from ._labels import encode_columns, stack_columns
+from ._labels import as_list, encode_columns, stack_columns
 from ._likelihoods import LIKELIHOODS
 from ._module import SSVAE
 from ._net import (
@@ -419,7 +419,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _count_labels(self, codes, heads, add):
         """Set `classes_` and their shares, of these rows or of all chunks so far."""
-        known = self._per_head(self.classes_, self.class_count_) if add else []
+        known = []
+        if add:
+            known = list(zip(as_list(self.classes_), as_list(self.class_count_)))
         classes, counts, shares = [], [], []
         for column, head in enumerate(heads):
             count = np.bincount(
@@ -440,11 +442,6 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.classes_ = classes[0] if single else classes
         self.class_count_ = counts[0] if single else counts
         self.class_prior_ = shares[0] if single else shares
-
-    @staticmethod
-    def _per_head(*values):
-        """Zip attributes that are lists, one item for each factor, if there are several."""
-        return list(zip(*((v,) if isinstance(v, np.ndarray) else v for v in values)))
 
     def _split_validation(self, rows, rng):
         train, held_out = stratified_holdout(rows.strata, self.validation_fraction, rng)
@@ -713,7 +710,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if not self._generative_classes():
             return []
         n_read = self._architecture["n_generative_classes"]
-        shares = {str(i): s for i, (s,) in enumerate(self._per_head(self.class_prior_))}
+        shares = {str(i): share for i, share in enumerate(as_list(self.class_prior_))}
         return [shares.get(name, np.full(n, 1 / n)) for name, n in n_read.items() if n]
 
     def _generative_codes(self, y, n_samples):

@@ -16,6 +16,7 @@ from sklearn.utils.validation import (
 from ._base import BaseSSVAE
 from ._labels import (
     Head,
+    as_list,
     check_labels,
     encode_columns,
     is_unlabeled,
@@ -273,7 +274,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         """
         start = self._start_of_fit(init_model)
         X, row_shape, y = self._validate(X, y, reset=start is not self)
-        known = self._classes_list() if start is self else None
+        known = as_list(self.classes_) if start is self else None
         codes, classes = encode_columns(y, self.unlabeled, known, grow=True)
         for column, of_column in enumerate(classes):
             where = "" if y.ndim == 1 else f" in column {column}"
@@ -285,10 +286,6 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
                 )
             self._check_n_classes(of_column, where)
         return self._fit(X, row_shape, codes, classes, start)
-
-    def _classes_list(self):
-        """Return the classes of each factor."""
-        return [classes for (classes,) in self._per_head(self.classes_)]
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None):
@@ -326,13 +323,13 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             )
         X, row_shape, y = self._validate(X, y, reset=start is None)
         if classes is None:
-            classes = self._classes_list()
+            classes = as_list(self.classes_)
         else:
             given = classes if y.ndim == 2 else [classes]
             classes = [np.unique(of_column) for of_column in given]
             if start is self and not (
-                len(classes) == len(self._classes_list())
-                and all(map(np.array_equal, classes, self._classes_list()))
+                len(classes) == len(as_list(self.classes_))
+                and all(map(np.array_equal, classes, as_list(self.classes_)))
             ):
                 raise ValueError(
                     f"classes={given!r} is not the same as on last call to partial_fit, "
@@ -413,7 +410,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             logits = module.encode(module.standardize(x))[0]
             return torch.cat([module.class_log_probs(head) for head in logits.values()], 1)
 
-        ends = np.cumsum([len(classes) for classes in self._classes_list()])
+        ends = np.cumsum([len(classes) for classes in as_list(self.classes_)])
         return np.split(self._apply(log_probs, X, ends[-1]), ends[:-1], axis=1)
 
     def predict(self, X):
@@ -432,7 +429,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         log_proba = self._predict_log_proba(self._validate_fitted(X))
         y = [
             classes[of_factor.argmax(axis=1)]
-            for classes, of_factor in zip(self._classes_list(), log_proba)
+            for classes, of_factor in zip(as_list(self.classes_), log_proba)
         ]
         return stack_columns(y)
 

@@ -233,3 +233,8 @@ def stack_columns(columns):
     if len({column.dtype.kind for column in columns}) > 1:
         columns = [column.astype(object) for column in columns]
     return np.stack(columns, axis=1)
+
+
+def as_list(values):
+    """Return an attribute as a list with an item for each factor; one factor's is bare."""
+    return [values] if isinstance(values, np.ndarray) else values

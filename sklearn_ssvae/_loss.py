@@ -61,13 +61,14 @@ class SSVAELoss(nn.Module):
         self.beta = beta
         self.n_density_classes = n_density_classes
 
-    def _density_mean(self, values, codes):
-        """Mean over the rows that the density is fitted to."""
+    def _density_means(self, values, codes):
+        """Means of several values over the rows that the density is fitted to."""
         if self.n_density_classes is None:
-            return values.mean()
+            return [value.mean() for value in values]
         bounds = torch.tensor(self.n_density_classes, device=codes.device)
-        weights = (codes < bounds).all(dim=1).to(values.dtype)
-        return (weights * values).sum() / weights.sum().clamp(min=1)
+        weights = (codes < bounds).all(dim=1).to(values[0].dtype)
+        total = weights.sum().clamp(min=1)
+        return [(weights * value).sum() / total for value in values]
 
     def terms(self, logits, log_prob, kl, codes):
         """Compute the terms of the loss, each averaged over the batch.
@@ -91,8 +92,9 @@ class SSVAELoss(nn.Module):
         """
         terms, loss = {}, 0.0
         if log_prob is not None:
-            terms["log_prob"] = self._density_mean(log_prob.sum(dim=1), codes)
-            terms["kl_divergence"] = self._density_mean(kl, codes)
+            terms["log_prob"], terms["kl_divergence"] = self._density_means(
+                [log_prob.sum(dim=1), kl], codes
+            )
             elbo = terms["log_prob"] - self.beta * terms["kl_divergence"]
             loss = -elbo / log_prob.shape[1]
         if logits:

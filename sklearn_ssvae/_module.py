@@ -5,10 +5,9 @@ import math
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from ._likelihoods import LIKELIHOODS
-from ._priors import PRIORS
+from ._priors import PRIORS, with_labels
 from .networks import NETWORKS, Dropout
 
 # Keeps exp(log_var) finite for rows far outside the training data.
@@ -70,7 +69,6 @@ class SSVAE(nn.Module):
         encoder_class, decoder_class = NETWORKS.get(network, network)
         self.input_shape = tuple(input_shape)
         self.n_features = math.prod(input_shape)
-        self.n_classes = n_classes
         self.decoder_label = decoder_label
         self.n_decoder_classes = (
             n_generative_classes if decoder_label else dict.fromkeys(n_classes, 0)
@@ -179,11 +177,7 @@ class SSVAE(nn.Module):
                 continue
             labels = torch.softmax(values, dim=-1)
             if codes is not None:
-                code = codes[:, column]
-                observed = F.one_hot(code.clamp(min=0), values.shape[-1]).to(labels.dtype)
-                if values.ndim == 3:
-                    observed, code = observed[:, None], code[:, None]
-                labels = torch.where((code >= 0)[..., None], observed, labels)
+                labels, _ = with_labels(labels, codes[:, column])
             parts.append(labels[..., :n_read])
         return torch.cat(parts, dim=-1) if parts else None
 
@@ -344,14 +338,12 @@ class SSVAE(nn.Module):
             if not of_classes:
                 own[name].copy_(value)
         for name, pairs in class_index.items():
-            for here, there in pairs:
-                self.pi[name].weight[here] = other.pi[name].weight[there]
-                self.pi[name].bias[here] = other.pi[name].bias[there]
-                for part in ("prior.means", "prior.log_vars"):
-                    key = f"{part}.{name}"
-                    if key in own and key in theirs and there < len(theirs[key]):
-                        if here < len(own[key]):
-                            own[key][here] = theirs[key][there]
+            # What has a row for each class; the prior has none for known anomalies.
+            parts = ("pi.{}.weight", "pi.{}.bias", "prior.means.{}", "prior.log_vars.{}")
+            for key in {part.format(name) for part in parts} & own.keys() & theirs.keys():
+                for here, there in pairs:
+                    if here < len(own[key]) and there < len(theirs[key]):
+                        own[key][here] = theirs[key][there]
         if self.decoder is None:
             return
         weight, old = self.decoder.input_layer.weight, other.decoder.input_layer.weight

@@ -4,6 +4,31 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+
+
+def with_labels(pi, code):
+    """Put the labels of the rows that have one in place of pi.
+
+    Parameters
+    ----------
+    pi : Tensor of shape (n, [n_steps,] n_classes)
+        Class probabilities.
+    code : Tensor of int64 of shape (n,)
+        Label of each row, -1 where it has none; it holds at all time steps.
+
+    Returns
+    -------
+    pi : Tensor of shape (n, [n_steps,] n_classes)
+        One-hot where there is a label.
+    known : Tensor of bool of shape (n,) or (n, 1)
+        Where that is; broadcasts over the time steps.
+    """
+    label = F.one_hot(code.clamp(min=0), pi.shape[-1]).to(pi.dtype)
+    if pi.ndim == 3:
+        label, code = label[:, None], code[:, None]
+    known = code >= 0
+    return torch.where(known[..., None], label, pi), known
 
 
 class StandardNormal(nn.Module):
@@ -137,12 +162,7 @@ class ClassConditional(nn.Module):
             entropy = -(pi * log_pi).sum(dim=-1)
             if codes is not None:
                 code = codes[:, column]
-                code = torch.where(code < n_components, code, -1)
-                label = nn.functional.one_hot(code.clamp(min=0), n_components).to(pi.dtype)
-                if values.ndim == 3:
-                    label, code = label[:, None], code[:, None]
-                known = code >= 0
-                pi = torch.where(known[..., None], label, pi)
+                pi, known = with_labels(pi, torch.where(code < n_components, code, -1))
                 entropy = torch.where(known, 0.0, entropy)
             of_z = (pi * self.component_divergences(name, mean, log_var)).sum(dim=-1)
             of_y = math.log(n_components) - entropy

@@ -19,12 +19,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from datasets import add_data_argument, argument_parser, data_file, hide_labels, parse_params
+from datasets import (
+    add_data_argument,
+    argument_parser,
+    data_file,
+    hide_labels,
+    load_anomaly_split,
+    parse_params,
+)
 from defaults import SETS
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import train_test_split
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
@@ -80,15 +86,6 @@ RIVALS = {
 }
 
 
-def load_table(name, folder, limit, seed):
-    """Return half of the normal rows, then all others and which of them are anomalies."""
-    with np.load(data_file(folder, name)) as arrays:
-        X, y = arrays["X"].astype(float), arrays["y"]
-    train, test = train_test_split(np.flatnonzero(y == 0), test_size=0.5, random_state=seed)
-    test = np.r_[test, np.flatnonzero(y == 1)]
-    return X[train[:limit]], None, X[test], y[test] == 1
-
-
 def load_images(name, folder, anomaly, limit, part, seed):
     """Return rows and labels without a class, and test rows that hold the class."""
     with np.load(data_file(folder, name)) as arrays:
@@ -109,10 +106,12 @@ def run_cell(cell, args):
     name, seed, settings = cell["set"], cell["seed"], dict(cell["settings"])
     limit = settings.pop("limit")
     if name in IMAGES:
-        data = load_images(name, args.data, cell["anomaly"], limit, args.part, seed)
+        X, y, X_test, is_anomaly = load_images(
+            name, args.data, cell["anomaly"], limit, args.part, seed
+        )
     else:
-        data = load_table(name, args.data, limit, seed)
-    X, y, X_test, is_anomaly = data
+        X, X_test, is_anomaly = load_anomaly_split(name, args.data, limit, seed)
+        y = None
     if cell["method"] in RIVALS:
         X, X_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
         if name not in IMAGES:

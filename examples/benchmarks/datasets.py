@@ -78,6 +78,19 @@ def load_split(name, folder, n_rows, seed):
     return X_train, X_test, y_train, y_test
 
 
+def load_anomaly_split(name, folder, n_rows, seed):
+    """Split a table of ADBench for a detector that trains on normal rows.
+
+    Returns half of the normal rows, `n_rows` at most, then all others, and which of these
+    are anomalies.
+    """
+    with np.load(data_file(folder, name)) as arrays:
+        X, y = arrays["X"].astype(float), arrays["y"]
+    train, test = train_test_split(np.flatnonzero(y == 0), test_size=0.5, random_state=seed)
+    test = np.r_[test, np.flatnonzero(y == 1)]
+    return X[train[:n_rows]], X[test], y[test] == 1
+
+
 def hide_labels(y, n_labeled, seed, marker=-1):
     """Keep n_labeled labels, the same share of every class, and mark the rest."""
     y = y.astype(int)

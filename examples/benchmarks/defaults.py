@@ -17,15 +17,14 @@ from datasets import (
     N_LABELED,
     add_data_argument,
     argument_parser,
-    data_file,
     hide_labels,
+    load_anomaly_split,
     load_split,
     parse_params,
 )
 from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -71,14 +70,9 @@ def run_classifier(name, setting, folder, n_rows, seed):
 
 def run_detector(name, setting, folder, n_rows, seed):
     """Fit to half of the normal rows; return the AUC on the others and the anomalies."""
-    arrays = np.load(data_file(folder, name))
-    X, y = arrays["X"].astype(float), arrays["y"]
-    normal = np.flatnonzero(y == 0)
-    train, test = train_test_split(normal, test_size=0.5, random_state=seed)
-    test = np.r_[test, np.flatnonzero(y == 1)]
-    det = SSVAEAnomalyDetector(random_state=seed, **parse_params(setting))
-    det.fit(X[train[:n_rows]])
-    return roc_auc_score(y[test] == 0, det.score_samples(X[test]))
+    X, X_test, is_anomaly = load_anomaly_split(name, folder, n_rows, seed)
+    det = SSVAEAnomalyDetector(random_state=seed, **parse_params(setting)).fit(X)
+    return roc_auc_score(is_anomaly, -det.score_samples(X_test))
 
 
 def main():

@@ -56,7 +56,8 @@ def run_table(
         Accuracy and log loss of the paper, each with its standard error or None, by
         ``(kind, network, labels)``.
     seeds, epochs, es_epochs : int
-        Values of a full run: seeds, epochs of SS and of ES.
+        Values of a full run: seeds, epochs of SS (None for the chosen or the preset's) and
+        of ES.
     chosen : dict of dict, default=None
         Settings of SS that the paper leaves open, by ``(network, labels)``.
     quick : dict, default=None

@@ -90,7 +90,6 @@ def parse_args(parser, *, quick=None, **full):
         The arguments.
     """
     args = parser.parse_args()
-    args.epochs_given = args.epochs is not None or args.quick
     defaults = {**full, **({**QUICK, **(quick or {})} if args.quick else {})}
     for name, value in defaults.items():
         if getattr(args, name, 0) is None:
@@ -123,15 +122,11 @@ def model_settings(args, kind, preset, chosen=None):
     settings : dict
         Parameters of the estimator, and limits on rows under ``limit``, ``test_limit``.
     """
-    settings = dict(paper_params(preset))
+    settings = {**paper_params(preset), **(chosen or {})}
     options = {"max_epochs": args.es_epochs if kind == "ES" else args.epochs}
     for name in ("alpha", "beta", "batch_size", "labeled_fraction"):
         options[name] = getattr(args, name)
     settings.update({name: value for name, value in options.items() if value is not None})
-    for name, value in (chosen or {}).items():
-        given = args.epochs_given if name == "max_epochs" else options.get(name) is not None
-        if not given:
-            settings[name] = value
     if kind == "ES":
         settings["alpha"] = np.inf
     for name in ("limit", "test_limit"):

@@ -46,7 +46,7 @@ def main():
         "mnist",
         PAPER,
         seeds=10,
-        epochs=10,
+        epochs=None,
         es_epochs=20,
         chosen=CHOSEN,
     )
