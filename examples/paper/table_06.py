@@ -46,7 +46,7 @@ def draw(table, digits, path):
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, ax = plt.subplots(figsize=(7.5, 4), layout="constrained")
     x = np.arange(len(table))
     for i, digit in enumerate(digits):
         ours = np.transpose([mean_and_error(entries[i][0]) for entries in table.values()])
@@ -56,7 +56,7 @@ def draw(table, digits, path):
         ax.errorbar(x, *theirs, label=f"{digit}, paper", linestyle=":", **style)
     ax.set_xticks(x, table)
     ax.set(xlabel="labeled share of the normal rows", ylabel="ROC AUC")
-    ax.legend(title="anomalous digit")
+    figure.legend(title="anomalous digit", loc="outside right upper")
     figure.savefig(path, dpi=100)
 
 
