@@ -120,6 +120,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     beta : float, default=1.0
         Weight of the KL divergence in the ELBO, at least 0; 1 is the true ELBO, less
         reconstructs better, more keeps z closer to its prior.
+    consistency : float, default=0.0
+        Weight, in nats of the ELBO, of the change of pi between a row and two neighbors
+        that should have its kind, see `SSVAEClassifier`.
     labeled_fraction : float, default=0.1
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. The paper's is 0.5.
@@ -149,8 +152,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         Labels in y that mean known anomalies. Such rows stay out of the density; pi
         learns to tell them from the normal kinds, and the decoder reads the share of pi
         on normal kinds alone.
-    max_epochs : int, default=100
-        Epochs of a fit. One epoch passes every unlabeled row once.
+    max_epochs : int or "auto", default=100
+        Epochs of a fit. One epoch passes every unlabeled row once. "auto" makes 10,000
+        batches of them, but 10 epochs at least and 50 at most.
     batch_size : int or "auto", default="auto"
         Rows of a batch, labeled and unlabeled together. "auto" is a twentieth of the rows,
         but at least 32 and at most 512.
@@ -272,6 +276,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         decoder_label="auto",
         alpha=0.3,
         beta=1.0,
+        consistency=0.0,
         labeled_fraction=0.1,
         anomaly_score="surprise",
         contamination="auto",
@@ -301,6 +306,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             decoder_label=decoder_label,
             alpha=alpha,
             beta=beta,
+            consistency=consistency,
             labeled_fraction=labeled_fraction,
             max_epochs=max_epochs,
             batch_size=batch_size,
@@ -337,8 +343,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             are named in `anomaly_labels`. Several columns are several factors.
         init_model : fitted estimator or torch Module, default=None
             Start from the weights of this fitted SSVAEClassifier or SSVAEAnomalyDetector,
-            which stays as it is. Its `network`, `hidden_layer_sizes`, `latent_dim` and
-            `likelihood` take the place of this estimator's, and its scaling is kept;
+            which stays as it is. Its `network`, `hidden_layer_sizes`, `latent_dim`,
+            `likelihood`, `prior` and `decoder_label` take the place of this estimator's,
+            and its scaling is kept;
             classes that it does not know start with a fresh pi head that the decoder does
             not yet read. A Module is a VAE of your own, trained elsewhere on these rows as
             they are: its parts `encoder`, `mean`, `log_var` and `decoder` are of the

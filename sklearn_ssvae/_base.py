@@ -49,6 +49,20 @@ from .networks import NETWORKS
 # Draws of z for the bound on a row's probability: pairs of opposite ones.
 N_ELBO_DRAWS = 16
 
+# What a fitted estimator brings along where it is the start of another.
+BROUGHT_ALONG = (
+    "network",
+    "hidden_layer_sizes",
+    "latent_dim",
+    "likelihood",
+    "prior",
+    "decoder_label",
+)
+
+# "auto" trains for so many batches, within these bounds of epochs.
+AUTO_BATCHES = 10_000
+AUTO_EPOCHS = (10, 50)
+
 # torch initialises weights from its global generator, which threads share.
 _INIT_LOCK = threading.Lock()
 
@@ -106,6 +120,9 @@ def _has_decoder(estimator):
 class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Shared parameters, training and passes; the two estimators are its only heirs."""
 
+    # Largest batch of batch_size="auto".
+    _max_auto_batch_size = 512
+
     _parameter_constraints: dict = {
         "network": [StrOptions(set(NETWORKS)), tuple],
         "hidden_layer_sizes": [
@@ -118,8 +135,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         "prior": [StrOptions(set(PRIORS))],
         "decoder_label": [StrOptions({"auto", "predicted", "observed"}), None],
         "beta": [Interval(Real, 0, None, closed="left")],
+        "consistency": [Interval(Real, 0, None, closed="left")],
         "labeled_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [
             Interval(Integral, 1, None, closed="left"),
             StrOptions({"auto"}),
@@ -151,6 +169,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         decoder_label,
         alpha,
         beta,
+        consistency,
         labeled_fraction,
         max_epochs,
         batch_size,
@@ -176,6 +195,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.decoder_label = decoder_label
         self.alpha = alpha
         self.beta = beta
+        self.consistency = consistency
         self.labeled_fraction = labeled_fraction
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -250,7 +270,13 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _choose_batch_size(self, n_samples):
         if self.batch_size != "auto":
             return self.batch_size
-        return int(np.clip(n_samples // 20, 32, 512))
+        return int(np.clip(n_samples // 20, 32, self._max_auto_batch_size))
+
+    def _choose_max_epochs(self, net, rows):
+        if self.max_epochs != "auto":
+            return self.max_epochs
+        n_batches = len(net.get_iterator(rows, training=True))
+        return int(np.clip(math.ceil(AUTO_BATCHES / n_batches), *AUTO_EPOCHS))
 
     def _architecture_for(self, row_shape, likelihood, heads):
         """Return the arguments of `SSVAE` that the parameters and the data ask for."""
@@ -293,7 +319,15 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             torch.default_generator.manual_seed(rng.randint(2**31 - 1))
             return SSVAE(**architecture)
 
-    def _new_net(self, module, generator, n_samples, n_density_classes=None, valid=None):
+    def _new_net(
+        self,
+        module,
+        generator,
+        n_samples,
+        class_shares=None,
+        n_density_classes=None,
+        valid=None,
+    ):
         """Build the skorch net around a module, with the present parameters."""
         device = next(module.parameters()).device
         callbacks = []
@@ -312,10 +346,12 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "labeled_fraction": self.labeled_fraction,
             "criterion__alpha": self.alpha,
             "criterion__beta": self.beta,
+            "criterion__consistency": self.consistency,
+            "criterion__class_shares": class_shares,
             "criterion__n_density_classes": n_density_classes,
             **optimizer_params(self.optimizer, device),
             "lr": self.learning_rate,
-            "max_epochs": self.max_epochs,
+            "max_epochs": 1,
             "batch_size": self._choose_batch_size(n_samples),
             "train_split": None if valid is None else predefined_split(valid),
             "callbacks": callbacks,
@@ -341,7 +377,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         likelihood = self.likelihood if self.likelihood != "auto" else start.likelihood_
         architecture = self._architecture_for(row_shape, likelihood, heads)
         if start is not self:
-            for name in ("network", "hidden_layer_sizes", "latent_dim", "likelihood"):
+            for name in BROUGHT_ALONG:
                 architecture[name] = start._architecture[name]
         self._check_start(start, architecture)
         start._check_support(X)
@@ -358,7 +394,17 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         module.carry_over(copy.deepcopy(start.net_.module_).cpu(), pairs)
         return module, architecture
 
-    def _train(self, X, row_shape, codes, heads, rows=None, start=None, epochs=None):
+    def _train(
+        self,
+        X,
+        row_shape,
+        codes,
+        heads,
+        rows=None,
+        start=None,
+        epochs=None,
+        class_shares=None,
+    ):
         """Train a net and take it over once it is done.
 
         Parameters
@@ -378,6 +424,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             continue as well.
         epochs : int, default=None
             Epochs to train; by default `max_epochs`.
+        class_shares : dict of str to ndarray of shape (n_classes,), default=None
+            The shares that the classes of a head should have among the unlabeled rows.
         """
         rng = self._random_state()
         device = self.net_.device if start is self else resolve_device(self.device)
@@ -394,6 +442,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             module.to(device),
             generator,
             len(train),
+            class_shares=class_shares,
             n_density_classes=(
                 tuple(head.n_density for head in heads.values()) if anomalies else None
             ),
@@ -403,8 +452,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             generator.set_state(self.net_.generator.get_state())
             if architecture == self._architecture:
                 net.load_optimizer_state(copy.deepcopy(self.net_.optimizer_state()))
+        net.max_epochs = epochs or self._choose_max_epochs(net, train)
         with thread_limit(module):
-            net.partial_fit(train, epochs=epochs)
+            net.partial_fit(train)
         if epochs is None and not self.warm_start:
             net.drop_optimizer_state()
 

@@ -28,18 +28,20 @@ from ._labels import (
 class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     r"""Classifier that learns from labeled and unlabeled rows with one autoencoder.
 
-    A variational autoencoder with a softmax head pi on its topmost encoder layer. The
-    decoder reads pi beside the latent z. It is trained on the ELBO of all rows plus the
-    cross-entropy of the labeled ones [1]_:
+    A variational autoencoder with a softmax head pi on its topmost encoder layer. It is
+    trained on the ELBO of all rows plus the cross-entropy of the labeled ones [1]_, plus
+    what makes pi consistent near a row and over all rows:
 
     .. math::
 
-        L = -\frac{1}{n_{features}} \big( E[\log p(x | \pi, z)]
-            - \beta KL(q(z|x) || N(0, I)) \big)
+        L = -\frac{1}{n_{features}} \big( E[\log p(x | z)]
+            - \beta KL(q(z, y|x) || p(z, y)) - \gamma (I + 3 B) \big)
             - \frac{\alpha}{\#labeled} \sum_{i\ labeled} \log \pi_{i, y_i}
 
-    Good where rows are many and labels few. The same model embeds (`transform`),
-    reconstructs, generates by class (`sample`) and scores rows (`score_samples`).
+    The user guide derives the terms; ``paper_params`` has the paper's model, whose decoder
+    reads pi beside z and whose loss has neither I nor B. Good where rows are many and
+    labels few. The same model embeds (`transform`), reconstructs, generates by class
+    (`sample`) and scores rows (`score_samples`).
 
     Read more in the user guide.
 
@@ -51,11 +53,11 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         "small_norb" is a deeper one for larger images; "recurrent" takes series, rows of
         shape (time, features), and has z and pi at each time step. A pair of classes
         ``(Encoder, Decoder)`` brings a network of your own, see the user guide.
-    hidden_layer_sizes : int or array-like of int, default=(512,)
+    hidden_layer_sizes : int or array-like of int, default=(512, 512)
         Widths of the encoder's hidden layers, bottom to top; the decoder has them in
         reverse. Those of "conv" follow on its convolutions; of "recurrent" the middle one
         is an LSTM.
-    latent_dim : int, default=8
+    latent_dim : int, default=32
         Size of the latent z.
     input_shape : tuple of int, default=None
         Shape of one row as the network sees it, such as ``(28, 28)`` for images that come
@@ -67,7 +69,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         "heteroscedastic_gaussian" one per feature and row; both standardise the columns
         inside the model. "auto" takes "bernoulli" if all values are in [0, 1] and at least
         a tenth of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
-    prior : {"normal", "class_conditional"}, default="normal"
+    prior : {"normal", "class_conditional"}, default="class_conditional"
         Prior of z. "normal" is N(0, I), the paper's. "class_conditional" has a normal with
         learned mean and diagonal variance for each class, p(z|y) = N(m_y, S_y): labels
         shape the latent space, and unlabeled rows are drawn to the class that their z
@@ -80,17 +82,25 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Weight of the cross-entropy, in (0, inf]. ``inf`` leaves nothing else: encoder and
         classifier alone, trained on the labeled rows alone (the paper's ES); such a model
         has no `transform`, `reconstruct`, `sample` and `score_samples`.
-    beta : float, default=1.0
+    beta : float, default=2.0
         Weight of the KL divergence in the ELBO, at least 0; 1 is the true ELBO, less
         reconstructs better, more keeps z closer to its prior.
+    consistency : float, default=8.0
+        Weight gamma, in nats of the ELBO, at least 0. I is the change of pi between a row
+        and two neighbors that should have its class: its own reconstruction, and the worst
+        row near by (virtual adversarial training [2]_). B is the divergence of the mean pi
+        of a batch from the classes' shares among the labels. Pass 0 if the labels were
+        picked so that their shares say nothing of all rows, or to train twice as fast.
+        Its weight per feature never exceeds `alpha`.
     labeled_fraction : float, default=0.1
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. The paper's is 0.5.
-    max_epochs : int, default=50
-        Epochs of a fit. One epoch passes every unlabeled row once.
+    max_epochs : int or "auto", default="auto"
+        Epochs of a fit. One epoch passes every unlabeled row once. "auto" makes 10,000
+        batches of them, but 10 epochs at least and 50 at most.
     batch_size : int or "auto", default="auto"
         Rows of a batch, labeled and unlabeled together. "auto" is a twentieth of the rows,
-        but at least 32 and at most 512.
+        but at least 32 and at most 128.
     learning_rate : float, default=1e-3
         Step size of the optimizer.
     optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"
@@ -135,9 +145,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     class_prior_ : ndarray of shape (n_classes,), or list of them
         Share of each class among the labeled rows.
     history_ : dict of ndarray of shape (n_epochs,)
-        Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``
-        and ``cross_entropy`` as far as the model has them, and ``valid_...`` of held-out
-        rows. Nats a row, `log_prob` that of the standardised features.
+        Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``,
+        ``cross_entropy``, ``inconsistency`` (I) and ``imbalance`` (B) as far as the model
+        has them, and ``valid_...`` of held-out rows. Nats a row, `log_prob` that of the
+        standardised features.
     likelihood_ : str
         The likelihood in use, one of the names of `likelihood`.
     n_iter_ : int
@@ -160,6 +171,9 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     .. [1] F. Berkhahn, R. Keys, W. Ouertani, N. Shetty, D. Geissler, "Augmenting
        Variational Autoencoders with Sparse Labels: A Unified Framework for Unsupervised,
        Semi-(un)supervised, and Supervised Learning", 2019, arXiv:1908.03015.
+    .. [2] T. Miyato, S. Maeda, M. Koyama, S. Ishii, "Virtual Adversarial Training: A
+       Regularization Method for Supervised and Semi-Supervised Learning", 2018,
+       arXiv:1704.03976.
 
     Examples
     --------
@@ -174,11 +188,13 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     >>> clf.score(X, y_true) > 0.9
     True
     >>> clf.transform(X).shape
-    (178, 8)
+    (178, 32)
     >>> X_new, y_new = clf.sample(4, y=[0, 1, 2, 2], random_state=0)
     >>> X_new.shape
     (4, 13)
     """
+
+    _max_auto_batch_size = 128
 
     _parameter_constraints: dict = {
         **BaseSSVAE._parameter_constraints,
@@ -189,16 +205,17 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         self,
         *,
         network="dense",
-        hidden_layer_sizes=(512,),
-        latent_dim=8,
+        hidden_layer_sizes=(512, 512),
+        latent_dim=32,
         input_shape=None,
         likelihood="auto",
-        prior="normal",
+        prior="class_conditional",
         decoder_label="auto",
         alpha=0.3,
-        beta=1.0,
+        beta=2.0,
+        consistency=8.0,
         labeled_fraction=0.1,
-        max_epochs=50,
+        max_epochs="auto",
         batch_size="auto",
         learning_rate=1e-3,
         optimizer="adam",
@@ -223,6 +240,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             decoder_label=decoder_label,
             alpha=alpha,
             beta=beta,
+            consistency=consistency,
             labeled_fraction=labeled_fraction,
             max_epochs=max_epochs,
             batch_size=batch_size,
@@ -254,8 +272,9 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             several factors, each with its own classes, pi head and unlabeled rows.
         init_model : fitted estimator or torch Module, default=None
             Start from the weights of this fitted SSVAEClassifier or SSVAEAnomalyDetector,
-            which stays as it is. Its `network`, `hidden_layer_sizes`, `latent_dim` and
-            `likelihood` take the place of this estimator's, and its scaling is kept;
+            which stays as it is. Its `network`, `hidden_layer_sizes`, `latent_dim`,
+            `likelihood`, `prior` and `decoder_label` take the place of this estimator's,
+            and its scaling is kept;
             classes that it does not know start with a fresh pi head that the decoder does
             not yet read. A Module is a VAE of your own, trained elsewhere on these rows as
             they are: its parts `encoder`, `mean`, `log_var` and `decoder` are of the
@@ -346,9 +365,30 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         named = {str(column): head for column, head in enumerate(heads)}
         only_labels = math.isinf(self.alpha)
         rows = np.flatnonzero((codes >= 0).any(axis=1)) if only_labels else None
-        self._train(X, row_shape, codes, named, rows, start, epochs)
-        self._count_labels(codes, heads, add=epochs is not None and start is self)
+        add = epochs is not None and start is self
+        self._train(
+            X,
+            row_shape,
+            codes,
+            named,
+            rows,
+            start,
+            epochs,
+            class_shares=self._class_shares(codes, named, add),
+        )
+        self._count_labels(codes, heads, add)
         return self
+
+    def _class_shares(self, codes, heads, add):
+        """Estimate the shares of the classes from the labels, by Laplace's rule."""
+        shares = {}
+        for column, (name, head) in enumerate(heads.items()):
+            code = codes[:, column]
+            count = np.bincount(code[code >= 0], minlength=len(head.classes)) + 1
+            if add:
+                count = count + as_list(self.class_count_)[column]
+            shares[name] = count / count.sum()
+        return shares
 
     def _validate(self, X, y, reset):
         if y is None:

@@ -6,6 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+# Weight of the imbalance of pi, as a multiple of that of the inconsistency.
+BALANCE = 3.0
+
 
 def masked_cross_entropy(logits, codes):
     r"""Mean cross-entropy over the labeled rows, and over their time steps.
@@ -31,18 +34,48 @@ def masked_cross_entropy(logits, codes):
     return total / (codes >= 0).sum().clamp(min=1)
 
 
+def imbalance(logits, codes, shares):
+    r"""How far the classes of the unlabeled rows as a whole are from their known shares.
+
+    .. math:: KL(\bar\pi || p) = \sum_y \bar\pi_y \log \frac{\bar\pi_y}{p_y}, \qquad
+        \bar\pi = \frac{1}{\#unlabeled} \sum_{i\ unlabeled} \pi_i
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, [n_steps,] n_classes)
+        Unnormalised log-probabilities of pi.
+    codes : Tensor of int64 of shape (n,)
+        Class of each row, -1 where it has no label.
+    shares : Tensor of shape (n_classes,)
+        The shares p, positive.
+
+    Returns
+    -------
+    kl : Tensor of shape ()
+        In nats; 0 if all rows have a label.
+    """
+    pi = torch.softmax(logits, dim=-1).reshape(len(codes), -1, logits.shape[-1]).mean(dim=1)
+    weights = (codes < 0).to(pi.dtype)
+    mean = (weights @ pi) / weights.sum().clamp(min=1)
+    # Clamped for the gradient of a batch that has no unlabeled row.
+    return (mean * torch.log(mean.clamp(min=1e-12) / shares.to(mean))).sum()
+
+
 class SSVAELoss(nn.Module):
     r"""The loss of Berkhahn et al. (2019), arXiv:1908.03015, to be minimised.
 
     .. math::
 
-        L = -\frac{ELBO}{n_{features}} + \alpha CE, \qquad
+        L = -\frac{ELBO}{n_{features}} + \alpha CE
+            + \min \Big( \frac{\gamma}{n_{features}}, \alpha \Big) (I + 3 B), \qquad
         ELBO = E[\log p(x | \pi, z)] - \beta KL(q(z|x) || p(z))
 
-    The ELBO is averaged over the rows, CE over the labeled rows, and over the heads if
-    there are several. Dividing by the number
-    of features makes one `alpha` mean the same on 30 and on 784 columns; ``beta=1`` is
-    the true ELBO.
+    The ELBO and the inconsistency I of pi (`SSVAE.inconsistency`) are averaged over the
+    rows, CE over the labeled rows, and CE and the imbalance B of pi (`imbalance`) over the
+    heads if there are several. Dividing by the number of features makes one `alpha` mean
+    the same on 30 and on 784 columns; ``beta=1`` is the true ELBO. The paper's loss has
+    neither I nor B: consistent classes alone could all be one, and the imbalance keeps
+    them apart.
 
     Parameters
     ----------
@@ -50,15 +83,25 @@ class SSVAELoss(nn.Module):
         Weight of the cross-entropy. 0 drops it, ``inf`` leaves nothing else.
     beta : float
         Weight of the KL divergence.
+    consistency : float, default=0
+        Weight gamma of the inconsistency and, three times as much, of the imbalance.
+    class_shares : dict of str to ndarray of shape (n_classes,), default=None
+        The shares that the classes of a head should have, for heads that are balanced.
     n_density_classes : tuple of int or None
         Rows with a code of at least this, in any head, are known anomalies: they take part
         in the cross-entropy alone. By default there are none.
     """
 
-    def __init__(self, alpha, beta, n_density_classes=None):
+    def __init__(
+        self, alpha, beta, consistency=0.0, class_shares=None, n_density_classes=None
+    ):
         super().__init__()
         self.alpha = alpha
         self.beta = beta
+        self.consistency = consistency
+        self.class_shares = {
+            name: torch.as_tensor(shares) for name, shares in (class_shares or {}).items()
+        }
         self.n_density_classes = n_density_classes
 
     def _density_means(self, values, codes):
@@ -70,7 +113,7 @@ class SSVAELoss(nn.Module):
         total = weights.sum().clamp(min=1)
         return [(weights * value).sum() / total for value in values]
 
-    def terms(self, logits, log_prob, kl, codes):
+    def terms(self, logits, log_prob, kl, inconsistency, codes):
         """Compute the terms of the loss, each averaged over the batch.
 
         Parameters
@@ -81,22 +124,26 @@ class SSVAELoss(nn.Module):
             Log-probability of each feature, None without a decoder.
         kl : Tensor of shape (n,) or None
             KL divergence of each row, None without a decoder.
+        inconsistency : Tensor of shape (n,) or None
+            Inconsistency of each row's pi, None where it has no weight.
         codes : Tensor of int64 of shape (n, n_heads)
             Class of each row in each head, -1 where it has no label.
 
         Returns
         -------
         terms : dict of Tensor of shape ()
-            ``log_prob`` and ``kl_divergence`` in nats a row, ``cross_entropy`` in nats a
-            labeled row, and their sum ``loss``. Terms that the model lacks are left out.
+            ``log_prob``, ``kl_divergence`` and ``inconsistency`` in nats a row,
+            ``cross_entropy`` in nats a labeled row, ``imbalance`` in nats, and their
+            weighted sum ``loss``. Terms that the model lacks are left out.
         """
-        terms, loss = {}, 0.0
+        terms, loss, n_features = {}, 0.0, 0
         if log_prob is not None:
             terms["log_prob"], terms["kl_divergence"] = self._density_means(
                 [log_prob.sum(dim=1), kl], codes
             )
             elbo = terms["log_prob"] - self.beta * terms["kl_divergence"]
-            loss = -elbo / log_prob.shape[1]
+            n_features = log_prob.shape[1]
+            loss = -elbo / n_features
         if logits:
             heads = [
                 masked_cross_entropy(values, codes[:, column])
@@ -105,8 +152,21 @@ class SSVAELoss(nn.Module):
             terms["cross_entropy"] = heads[0] if len(heads) == 1 else torch.stack(heads).mean()
             weight = 1.0 if math.isinf(self.alpha) else self.alpha
             loss = loss + weight * terms["cross_entropy"]
+        # Or a table of few columns would be consistent rather than right.
+        gamma = min(self.consistency / max(n_features, 1), self.alpha)
+        if inconsistency is not None:
+            terms["inconsistency"] = inconsistency.mean()
+            loss = loss + gamma * terms["inconsistency"]
+        if self.consistency and self.class_shares and log_prob is not None:
+            heads = [
+                imbalance(values, codes[:, column], self.class_shares[name])
+                for column, (name, values) in enumerate(logits.items())
+                if name in self.class_shares
+            ]
+            terms["imbalance"] = torch.stack(heads).mean()
+            loss = loss + BALANCE * gamma * terms["imbalance"]
         return {"loss": torch.as_tensor(loss), **terms}
 
-    def forward(self, logits, log_prob, kl, codes):
+    def forward(self, logits, log_prob, kl, inconsistency, codes):
         """Return the loss alone."""
-        return self.terms(logits, log_prob, kl, codes)["loss"]
+        return self.terms(logits, log_prob, kl, inconsistency, codes)["loss"]

@@ -5,6 +5,7 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ._likelihoods import LIKELIHOODS
 from ._priors import PRIORS, with_labels
@@ -12,6 +13,13 @@ from .networks import NETWORKS, Dropout
 
 # Keeps exp(log_var) finite for rows far outside the training data.
 MAX_LOG_VAR = 20.0
+
+# Length of the adversarial perturbation in standardised units, by the feature and at most,
+# and the share of it that the trial step has which finds its direction. In two dimensions a
+# step of one standard deviation leaves most clusters, in a hundred hardly any.
+RADIUS_BY_FEATURE = 0.15
+MAX_RADIUS = 1.0
+TRIAL_SHARE = 0.1
 
 # The decoder's weights that read the classes.
 INPUT_LAYER = "decoder.input_layer.weight"
@@ -134,6 +142,75 @@ class SSVAE(nn.Module):
             return logits, None, None
         return logits, self.mean(top), self.log_var(top).clamp(max=MAX_LOG_VAR)
 
+    def divergence_of_pi(self, log_pi, x):
+        """Divergence KL(pi || pi(x)) of each row, the mean over heads and time steps.
+
+        Parameters
+        ----------
+        log_pi : list of Tensor of shape (n, [n_steps,] n_classes)
+            Logarithm of the class probabilities to compare with, of each head.
+        x : Tensor of shape (n, n_features)
+            Standardised rows.
+
+        Returns
+        -------
+        kl : Tensor of shape (n,)
+            In nats, not negative.
+        """
+        top = self.encoder(x.unflatten(1, self.input_shape))
+        divergences = []
+        for head, target in zip(self.pi.values(), log_pi):
+            kl = F.kl_div(
+                torch.log_softmax(head(top), dim=-1), target, reduction="none", log_target=True
+            )
+            divergences.append(kl.sum(dim=-1).reshape(len(x), -1).mean(dim=1))
+        return torch.stack(divergences).mean(dim=0)
+
+    @property
+    def adversarial_radius(self):
+        """Distance of the adversary from its row, in standardised units."""
+        return min(MAX_RADIUS, RADIUS_BY_FEATURE * math.sqrt(self.n_features))
+
+    def inconsistency(self, x, logits, x_decoded, generator):
+        r"""How much pi of a row changes where its class should not.
+
+        .. math:: KL(\pi(x) || \pi(\hat x)) + KL(\pi(x) || \pi(x + r)), \quad
+            r = \rho \frac{g}{|g|}, \quad g = \nabla_d KL(\pi(x) || \pi(x + d))
+
+        The first is the change from the row to its own reconstruction from a draw of z, the
+        second that to the worst neighbor at the distance rho, `adversarial_radius` (virtual
+        adversarial training, Miyato et al. 2018, arXiv:1704.03976, with one power
+        iteration). pi(x) is a target here and has no gradient.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_features)
+            Standardised rows.
+        logits : dict of Tensor of shape (n, [n_steps,] n_classes)
+            The pi heads for them.
+        x_decoded : Tensor of shape (n, n_features)
+            Mean of p(x | pi, z) with a draw of z from q(z|x).
+        generator : torch.Generator on the CPU
+            Source of the trial step d.
+
+        Returns
+        -------
+        inconsistency : Tensor of shape (n,)
+            In nats, not negative.
+        """
+        log_pi = [torch.log_softmax(head.detach(), dim=-1) for head in logits.values()]
+        trial = F.normalize(torch.randn(x.shape, generator=generator).to(x))
+        trial = (TRIAL_SHARE * self.adversarial_radius * trial).requires_grad_()
+        (gradient,) = torch.autograd.grad(
+            self.divergence_of_pi(log_pi, x + trial).sum(), trial
+        )
+        adversary = x + self.adversarial_radius * F.normalize(gradient, eps=1e-30)
+        both = self.divergence_of_pi(
+            [torch.cat([target, target]) for target in log_pi],
+            torch.cat([x_decoded.detach(), adversary]),
+        )
+        return both[: len(x)] + both[len(x) :]
+
     def class_log_probs(self, logits):
         r"""Pool a head over time: the class probabilities of each row.
 
@@ -230,7 +307,7 @@ class SSVAE(nn.Module):
             for layer in self.dropouts:
                 layer.generator = None
 
-    def forward(self, x, generator=None, codes=None):
+    def forward(self, x, generator=None, codes=None, perturb=False):
         """Compute what the loss needs.
 
         Parameters
@@ -241,6 +318,8 @@ class SSVAE(nn.Module):
             Source of the noise in z = mean + sigma * noise. Without one, z is the mean.
         codes : Tensor of int64 of shape (n, n_heads), default=None
             Labels for prior and decoder to read in place of pi, -1 where there is none.
+        perturb : bool, default=False
+            Whether to compute the inconsistency of pi as well; needs a generator.
 
         Returns
         -------
@@ -250,12 +329,14 @@ class SSVAE(nn.Module):
             Log-probability of each standardised feature.
         kl : Tensor of shape (n,) or None
             KL(q(z|x) || p(z)), or what the prior makes of it.
+        inconsistency : Tensor of shape (n,) or None
+            What `inconsistency` computes, None unless asked for or without heads.
         """
         with self._drawing_from(generator):
             x = self.standardize(x)
             logits, mean, log_var = self.encode(x)
             if self.decoder is None:
-                return logits, None, None
+                return logits, None, None, None
             z = mean
             if generator is not None:
                 # Drawn on the CPU, so that a seed means the same on every device.
@@ -264,7 +345,11 @@ class SSVAE(nn.Module):
             observed = codes if self.decoder_label == "observed" else None
             params = self.decode(self.decoder_labels(logits, observed), z)
             log_prob = self.likelihood.log_prob(params, x)
-            return logits, log_prob, self.prior.kl_divergence(mean, log_var, logits, codes)
+            kl = self.prior.kl_divergence(mean, log_var, logits, codes)
+            if not (perturb and logits):
+                return logits, log_prob, kl, None
+            x_decoded = self.likelihood.mean(params)
+            return logits, log_prob, kl, self.inconsistency(x, logits, x_decoded, generator)
 
     def log_prob(self, x):
         """Log-probability of each feature at the posterior mean, in the rows' own units.

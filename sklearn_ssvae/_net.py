@@ -154,6 +154,9 @@ class _Batches:
         self.index_batches = index_batches
         self.device = device
 
+    def __len__(self):
+        return len(self.index_batches)
+
     def __iter__(self):
         for rows in self.index_batches:
             x, codes = self.dataset.fetch(rows)
@@ -264,7 +267,9 @@ class SSVAENet(NeuralNet):
 
     def _terms(self, batch, generator):
         x, codes = batch
-        outputs = self.module_(x, generator, codes if self.module_.training else None)
+        training = self.module_.training
+        perturb = training and self.criterion_.consistency > 0
+        outputs = self.module_(x, generator, codes if training else None, perturb)
         terms = self.criterion_.terms(*outputs, codes)
         values = torch.stack([value.detach() for value in terms.values()]).tolist()
         return outputs, terms["loss"], dict(zip(terms, values))

@@ -3,9 +3,11 @@
 _COMMON = {
     "optimizer": "rmsprop",
     "labeled_fraction": 0.5,
+    "prior": "normal",
     "decoder_label": "predicted",
     "alpha": 1.0,
     "beta": 1.0,
+    "consistency": 0.0,
     "max_epochs": 10,
 }
 
@@ -47,7 +49,8 @@ def paper_params(name):
     """Return the settings of one of the paper's four models, for either estimator.
 
     Sizes are those of Tables 13 to 16 of Berkhahn et al. (2019), arXiv:1908.03015, the
-    optimizer is RMSprop with smoothing 0.9, every other row of a batch is labeled. The
+    optimizer is RMSprop with smoothing 0.9, every other row of a batch is labeled, and the
+    prior of z is N(0, I), without `consistency`. The
     paper names neither the size of a batch nor, but for Small-NORB, alpha and beta; the
     latter are 1 here.
 

@@ -247,7 +247,7 @@ def test_kinds_that_arrive_later_join_by_partial_fit_or_warm_start(blobs, make_d
 
 def test_a_detector_starts_from_a_classifier(blobs, make_classifier, make_detector):
     X, _, y = blobs
-    clf = make_classifier().fit(X, y)
+    clf = make_classifier(prior="normal").fit(X, y)
     params = {"max_epochs": 1, "learning_rate": 1e-30, "anomaly_score": "log_prob"}
     det = make_detector(**params).fit(X, y, init_model=clf)
     np.testing.assert_allclose(det.score_samples(X), clf.score_samples(X))

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Categorical, kl_divergence
 
-from sklearn_ssvae._loss import SSVAELoss, masked_cross_entropy
+from sklearn_ssvae._loss import SSVAELoss, imbalance, masked_cross_entropy
 
 
 @pytest.fixture
@@ -58,16 +59,16 @@ def test_the_loss_is_the_formula_row_by_row(outputs, alpha, beta):
     logits, log_prob, kl, codes = outputs
     elbo = np.mean([p.sum().item() - beta * d.item() for p, d in zip(log_prob, kl)])
     expected = -elbo / 4 + alpha * masked_cross_entropy(logits["0"], codes[:, 0]).item()
-    terms = SSVAELoss(alpha, beta).terms(logits, log_prob, kl, codes)
+    terms = SSVAELoss(alpha, beta).terms(logits, log_prob, kl, None, codes)
     assert terms["loss"].item() == pytest.approx(expected)
     assert terms["log_prob"].item() == pytest.approx(log_prob.sum(1).mean().item())
     assert terms["kl_divergence"].item() == pytest.approx(kl.mean().item())
-    assert SSVAELoss(alpha, beta)(logits, log_prob, kl, codes) == terms["loss"]
+    assert SSVAELoss(alpha, beta)(logits, log_prob, kl, None, codes) == terms["loss"]
 
 
 def test_known_anomalies_stay_out_of_the_density(outputs):
     logits, log_prob, kl, codes = outputs
-    terms = SSVAELoss(1, 1, n_density_classes=(2,)).terms(logits, log_prob, kl, codes)
+    terms = SSVAELoss(1, 1, n_density_classes=(2,)).terms(logits, log_prob, kl, None, codes)
     normal = codes[:, 0] < 2
     expected = log_prob[normal].sum(1).mean().item()
     assert terms["log_prob"].item() == pytest.approx(expected)
@@ -79,7 +80,7 @@ def test_several_heads_count_equally(outputs):
     other = torch.randn(6, 2, generator=torch.Generator().manual_seed(1))
     other_codes = torch.tensor([-1, -1, -1, 0, 1, -1])
     terms = SSVAELoss(1, 1).terms(
-        {**logits, "1": other}, log_prob, kl, torch.column_stack([codes, other_codes])
+        {**logits, "1": other}, log_prob, kl, None, torch.column_stack([codes, other_codes])
     )
     expected = (
         masked_cross_entropy(logits["0"], codes[:, 0])
@@ -93,7 +94,7 @@ def test_a_row_is_an_anomaly_if_any_head_says_so(outputs):
     verdicts = torch.tensor([-1, 2, -1, 1, -1, -1])
     heads = {**logits, "feedback": torch.zeros(6, 3)}
     terms = SSVAELoss(1, 1, n_density_classes=(2, 2)).terms(
-        heads, log_prob, kl, torch.column_stack([codes, verdicts])
+        heads, log_prob, kl, None, torch.column_stack([codes, verdicts])
     )
     normal = [0, 3, 4]
     assert terms["log_prob"].item() == pytest.approx(log_prob[normal].sum(1).mean().item())
@@ -102,22 +103,64 @@ def test_a_row_is_an_anomaly_if_any_head_says_so(outputs):
 def test_a_batch_of_anomalies_alone_has_a_finite_loss(outputs):
     logits, log_prob, kl, _ = outputs
     codes = torch.full((6, 1), 2)
-    terms = SSVAELoss(1, 1, n_density_classes=(2,)).terms(logits, log_prob, kl, codes)
+    terms = SSVAELoss(1, 1, n_density_classes=(2,)).terms(logits, log_prob, kl, None, codes)
     assert terms["log_prob"].item() == 0
     assert torch.isfinite(terms["loss"])
 
 
 def test_without_a_decoder_the_loss_is_the_cross_entropy(outputs):
     logits, _, _, codes = outputs
-    terms = SSVAELoss(math.inf, 1).terms(logits, None, None, codes)
+    terms = SSVAELoss(math.inf, 1).terms(logits, None, None, None, codes)
     assert set(terms) == {"loss", "cross_entropy"}
     assert terms["loss"] == terms["cross_entropy"]
 
 
 def test_without_a_pi_head_the_loss_is_the_elbo(outputs):
     _, log_prob, kl, codes = outputs
-    terms = SSVAELoss(0, 1).terms({}, log_prob, kl, codes)
+    terms = SSVAELoss(0, 1).terms({}, log_prob, kl, None, codes)
     assert set(terms) == {"loss", "log_prob", "kl_divergence"}
     assert terms["loss"].item() == pytest.approx(
         -(terms["log_prob"] - terms["kl_divergence"]).item() / 4
+    )
+
+
+def test_imbalance_is_the_divergence_of_the_mean_pi_of_unlabeled_rows(outputs):
+    """Against torch.distributions; labeled rows do not count."""
+    logits, _, _, codes = outputs
+    shares = torch.tensor([0.5, 0.3, 0.2])
+    mean = np.mean([torch.softmax(logits["0"][row], 0).numpy() for row in (1, 3)], axis=0)
+    expected = kl_divergence(Categorical(torch.from_numpy(mean)), Categorical(shares))
+    found = imbalance(logits["0"], codes[:, 0], shares)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_imbalance_takes_the_mean_over_time_steps_as_well():
+    logits = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
+    codes = torch.full((4,), -1)
+    shares = torch.full((3,), 1 / 3)
+    flat = imbalance(logits.flatten(0, 1), torch.full((20,), -1), shares)
+    assert imbalance(logits, codes, shares).item() == pytest.approx(flat.item(), rel=1e-5)
+
+
+def test_imbalance_of_labeled_rows_alone_is_zero(outputs):
+    logits = outputs[0]["0"].requires_grad_()
+    value = imbalance(logits, torch.zeros(6, dtype=torch.int64), torch.full((3,), 1 / 3))
+    value.backward()
+    assert value.item() == 0
+    assert torch.equal(logits.grad, torch.zeros(6, 3))
+
+
+def test_consistency_weighs_inconsistency_and_imbalance_per_feature(outputs):
+    logits, log_prob, kl, codes = outputs
+    inconsistency = torch.arange(6.0)
+    shares = np.array([0.2, 0.3, 0.5])
+    plain = SSVAELoss(1, 1).terms(logits, log_prob, kl, None, codes)
+    terms = SSVAELoss(1, 1, consistency=0.1, class_shares={"0": shares}).terms(
+        logits, log_prob, kl, inconsistency, codes
+    )
+    assert terms["inconsistency"].item() == 2.5
+    expected = imbalance(logits["0"], codes[:, 0], torch.as_tensor(shares))
+    assert terms["imbalance"].item() == pytest.approx(expected.item())
+    assert (terms["loss"] - plain["loss"]).item() == pytest.approx(
+        0.1 * (2.5 + 3 * expected.item()) / 4, rel=1e-5
     )

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Categorical, kl_divergence
 
 from sklearn_ssvae._likelihoods import LIKELIHOODS
-from sklearn_ssvae._module import SSVAE
+from sklearn_ssvae._module import SSVAE, TRIAL_SHARE
 
 
 def _module(seed=0, **changes):
@@ -33,7 +34,7 @@ def x():
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_the_gradient_reaches_every_weight(likelihood, x):
     module = _module(likelihood=likelihood)
-    logits, log_prob, kl = module(x, torch.Generator().manual_seed(0))
+    logits, log_prob, kl, _ = module(x, torch.Generator().manual_seed(0))
     (logits["0"].sum() + log_prob.sum() + kl.sum()).backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
@@ -75,7 +76,7 @@ def test_without_a_generator_z_is_the_mean(x):
     module = _module()
     first, again = module(x), module(x)
     assert torch.equal(first[0]["0"], again[0]["0"])
-    assert all(torch.equal(a, b) for a, b in zip(first[1:], again[1:]))
+    assert all(torch.equal(a, b) for a, b in zip(first[1:3], again[1:3]))
     noisy = module(x, torch.Generator().manual_seed(0))
     assert not torch.equal(first[1], noisy[1])
 
@@ -98,13 +99,13 @@ def test_the_decoder_reads_pi(x):
 
 def test_siblings_lack_what_they_lack(x):
     es = _module(has_decoder=False, n_generative_classes={"0": 0})
-    logits, log_prob, kl = es(x)
+    logits, log_prob, kl, _ = es(x)
     assert log_prob is None
     assert kl is None
     assert logits["0"].shape == (4, 3)
     assert not any("decoder" in name or "mean" in name for name in es.state_dict())
     eu = _module(n_classes={}, n_generative_classes={})
-    logits, log_prob, kl = eu(x)
+    logits, log_prob, kl, _ = eu(x)
     assert logits == {}
     assert log_prob.shape == (4, 6)
     assert kl.shape == (4,)
@@ -184,3 +185,59 @@ def test_class_probabilities_of_a_series_are_the_geometric_mean_over_time():
     pooled = np.prod(probs[0], axis=0) ** (1 / 3)
     found = module.class_log_probs(torch.from_numpy(np.log(probs) + 7.0))
     np.testing.assert_allclose(found.exp()[0].numpy(), pooled / pooled.sum())
+
+
+def _divergence(module, target, rows):
+    """KL(target || pi(rows)) by torch.distributions, a mean over the heads."""
+    logits = module.encode(rows)[0]
+    return torch.stack(
+        [
+            kl_divergence(Categorical(logits=target[name]), Categorical(logits=values))
+            for name, values in logits.items()
+        ]
+    ).mean(dim=0)
+
+
+@pytest.mark.parametrize("n_classes", [{"0": 3}, {"0": 3, "1": 2}])
+def test_inconsistency_is_the_change_of_pi_at_reconstruction_and_adversary(n_classes, x):
+    """The adversary row by row: one trial step, then its gradient by differences."""
+    module = _module(n_classes=n_classes, n_generative_classes=n_classes)
+    logits = module.encode(x)[0]
+    decoded = torch.rand(4, 6, generator=torch.Generator().manual_seed(5)).double()
+    found = module.inconsistency(x, logits, decoded, torch.Generator().manual_seed(1))
+
+    trial = torch.randn(4, 6, generator=torch.Generator().manual_seed(1)).double()
+    radius = 0.15 * 6**0.5
+    trial *= TRIAL_SHARE * radius / trial.norm(dim=1, keepdim=True)
+    step = 1e-6 * torch.eye(6).double()
+    for row in range(4):
+        target = {name: values[row : row + 1] for name, values in logits.items()}
+        gradient = torch.cat(
+            [
+                _divergence(module, target, x[row : row + 1] + trial[row] + d)
+                - _divergence(module, target, x[row : row + 1] + trial[row] - d)
+                for d in step
+            ]
+        )
+        adversary = x[row] + radius * gradient / gradient.norm()
+        expected = _divergence(module, target, adversary[None]) + _divergence(
+            module, target, decoded[row : row + 1]
+        )
+        assert found[row].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_inconsistency_moves_encoder_and_heads_alone(x):
+    module = _module()
+    out = module(x, torch.Generator().manual_seed(0), perturb=True)
+    out[3].sum().backward()
+    moved = {n.split(".")[0] for n, p in module.named_parameters() if p.grad is not None}
+    assert moved == {"encoder", "pi"}
+
+
+def test_asking_for_the_inconsistency_changes_nothing_else(x):
+    module = _module()
+    plain = module(x, torch.Generator().manual_seed(0))
+    with_it = module(x, torch.Generator().manual_seed(0), perturb=True)
+    assert plain[3] is None
+    assert torch.equal(plain[1], with_it[1])
+    assert torch.equal(plain[2], with_it[2])

@@ -23,7 +23,9 @@ def factors():
 @pytest.fixture
 def fitted(factors, make_classifier):
     X, _, y_partly = factors
-    return make_classifier(max_epochs=60, alpha=1.0, learning_rate=0.01).fit(X, y_partly)
+    return make_classifier(prior="normal", max_epochs=60, alpha=1.0, learning_rate=0.01).fit(
+        X, y_partly
+    )
 
 
 def test_every_factor_has_classes_probabilities_and_predictions(factors, fitted):
@@ -125,7 +127,7 @@ def test_early_stopping_holds_out_labels_of_several_factors(factors, make_classi
 
 def test_factors_out_of_the_decoder_leave_generation_without_classes(factors, make_classifier):
     X, y, _ = factors
-    clf = make_classifier(decoder_label=None).fit(X, y)
+    clf = make_classifier(prior="normal", decoder_label=None).fit(X, y)
     X_new, y_new = clf.sample(3, random_state=0)
     assert y_new is None
     assert X_new.shape == (3, 4)

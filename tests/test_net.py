@@ -147,13 +147,23 @@ def test_a_huge_learning_rate_is_caught_as_divergence(blobs, make_classifier):
 
 def test_history_has_every_term_of_every_epoch_and_their_sum(blobs, make_classifier):
     X, _, y = blobs
-    clf = make_classifier(max_epochs=4, alpha=2.0, beta=0.5).fit(X, y)
+    clf = make_classifier(max_epochs=4, alpha=2.0, beta=0.5, consistency=3.0).fit(X, y)
     history = clf.history_
-    assert set(history) == {"loss", "log_prob", "kl_divergence", "cross_entropy"}
+    assert set(history) == {
+        "loss",
+        "log_prob",
+        "kl_divergence",
+        "cross_entropy",
+        "inconsistency",
+        "imbalance",
+    }
     assert all(values.shape == (4,) for values in history.values())
     elbo = history["log_prob"] - 0.5 * history["kl_divergence"]
+    consistency = 3.0 / X.shape[1] * (history["inconsistency"] + 3 * history["imbalance"])
     np.testing.assert_allclose(
-        history["loss"], -elbo / X.shape[1] + 2.0 * history["cross_entropy"], rtol=1e-5
+        history["loss"],
+        -elbo / X.shape[1] + 2.0 * history["cross_entropy"] + consistency,
+        rtol=1e-5,
     )
     assert history["loss"][-1] < history["loss"][0]
     assert clf.n_iter_ == 4

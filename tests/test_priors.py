@@ -186,7 +186,7 @@ def test_means_and_scales_of_the_classes_are_exposed(blobs, fitted, make_classif
     nearest = np.linalg.norm(Z[:, None] - fitted.class_means_, axis=2).argmin(1)
     assert (nearest == y).mean() > 0.9
     with pytest.raises(AttributeError, match="class_conditional"):
-        _ = make_classifier().fit(X, y).class_means_
+        _ = make_classifier(prior="normal").fit(X, y).class_means_
 
 
 def test_the_score_is_a_bound_on_the_probability_of_a_row(make_classifier):

@@ -42,8 +42,8 @@ FASHION = [
 # Parameters that no term of the loss reads: they do not tell cells apart.
 UNUSED = {
     "SS": (),
-    "ES": ("beta", "labeled_fraction", "decoder_label"),
-    "EU": ("alpha", "labeled_fraction", "decoder_label"),
+    "ES": ("beta", "labeled_fraction", "prior", "decoder_label", "consistency"),
+    "EU": ("alpha", "labeled_fraction", "decoder_label", "consistency"),
 }
 
 
