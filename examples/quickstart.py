@@ -129,7 +129,7 @@ def draw_latent_space(clf, X, y, y_partly, path):
     ax.scatter(*Z[labeled].T, s=70, facecolors="none", edgecolors="black", linewidths=1)
     figure.colorbar(points, ticks=range(10), label="digit")
     ax.set(
-        title="Latent means z hold the style, pi the class (labeled rows ringed)",
+        title="Latent means z gather around their classes (labeled rows ringed)",
         xlabel="first principal direction of z",
         ylabel="second principal direction of z",
     )
