@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from sklearn_ssvae import SSVAEAnomalyDetector, SSVAEClassifier
+from sklearn_ssvae import SSVAEAnomalyDetector, SSVAEClassifier, _base
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +30,11 @@ def fitted_digits(digits):
     return SSVAEClassifier(random_state=0).fit(X_train, y_partly)
 
 
-def test_unlabeled_rows_of_digits_improve_the_classifier(digits):
-    """Against the same encoder on the fifty labeled rows alone, mean of three seeds."""
+def test_unlabeled_rows_of_digits_improve_the_classifier(digits, fitted_digits):
+    """Against the same encoder on the fifty labeled rows alone."""
     X_train, X_test, y_partly, y_test = digits
-
-    def mean_accuracy(alpha):
-        models = (SSVAEClassifier(alpha=alpha, random_state=seed) for seed in range(3))
-        return np.mean([clf.fit(X_train, y_partly).score(X_test, y_test) for clf in models])
-
-    assert mean_accuracy(alpha=0.3) > mean_accuracy(alpha=np.inf)
+    alone = SSVAEClassifier(alpha=np.inf, random_state=0).fit(X_train, y_partly)
+    assert fitted_digits.score(X_test, y_test) > alone.score(X_test, y_test) + 0.03
 
 
 def test_probabilities_are_probabilities(digits, fitted_digits):
@@ -409,3 +405,45 @@ def test_a_style_can_be_chosen_with_the_class(blobs, make_classifier):
     assert y_new.tolist() == [0, 1, 2, 2]
     with pytest.raises(ValueError, match="Z has 3 columns"):
         clf.sample(z=np.zeros((4, 3)))
+
+
+def test_auto_epochs_make_a_number_of_batches_within_bounds(
+    blobs, make_classifier, monkeypatch
+):
+    X, y, _ = blobs
+    monkeypatch.setattr(_base, "AUTO_BATCHES", 55)
+    monkeypatch.setattr(_base, "AUTO_EPOCHS", (2, 8))
+    for batch_size, n_epochs in [(30, 6), (300, 8), (3, 2)]:  # 10, 1 and 100 batches an epoch
+        clf = make_classifier(max_epochs="auto", batch_size=batch_size).fit(X, y)
+        assert clf.n_iter_ == n_epochs
+
+
+def test_the_shares_of_the_classes_are_those_of_all_labels_so_far(blobs, make_classifier):
+    """By Laplace's rule, one label of each class more than there are."""
+    X, y, _ = blobs
+    y = np.where(y == 2, -1, y)
+    y[:30] = -1
+    clf = make_classifier()
+    counts = np.ones(3)
+    for rows in (slice(0, 150), slice(150, 300)):
+        clf.partial_fit(X[rows], y[rows], classes=[0, 1, 2])
+        counts += np.bincount(y[rows][y[rows] >= 0], minlength=3)
+        shares = clf.net_.criterion_.class_shares["0"]
+        np.testing.assert_allclose(shares, counts / counts.sum())
+
+
+def test_consistency_moves_boundaries_to_where_there_are_few_rows(make_classifier):
+    """Two long clusters side by side, a label at opposite ends of each."""
+    rng = np.random.RandomState(0)
+    y_true = np.arange(400) % 2
+    X = np.column_stack([rng.uniform(-3, 3, 400), y_true + 0.08 * rng.normal(size=400)])
+    ends = np.where(y_true == 1, X[:, 0], -X[:, 0])
+    y = np.where(ends > 2.2, y_true, -1)
+    params = {"hidden_layer_sizes": (64,), "max_epochs": 150, "learning_rate": 3e-3}
+    accuracy = {
+        consistency: make_classifier(consistency=consistency, alpha=1.0, **params)
+        .fit(X, y)
+        .score(X, y_true)
+        for consistency in (0, 8)
+    }
+    assert accuracy[8] > accuracy[0] + 0.02, accuracy
