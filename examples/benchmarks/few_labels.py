@@ -160,7 +160,10 @@ def make_cells(args):
             y = load(name, args.data, args.rows, 0)[1]
             n_classes = len(np.unique(y))
             counts = {text: count(text, len(y), n_classes) for text in args.labels}
-            amounts = [t for t, n in counts.items() if n_classes <= n <= len(y) - n_classes]
+            amounts = sorted(
+                (text for text, n in counts.items() if n_classes <= n <= len(y) - n_classes),
+                key=counts.get,
+            )
             if "100%" in counts:
                 amounts.append("100%")
         for labels in amounts:
@@ -209,7 +212,7 @@ def print_tables(rows, models):
     for title, chosen in groups.items():
         lines = table[[chosen(labels) for _, labels in tasks]]
         lines = lines[~np.isnan(lines).any(axis=1)]
-        if len(lines):
+        if len(lines) and len(models) > 1:
             ranks = rankdata(-lines, axis=1)
             wins = (lines >= lines.max(axis=1, keepdims=True) - 1e-12).sum(axis=0)
             for what, figures, form in [
