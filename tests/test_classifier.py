@@ -27,7 +27,7 @@ def digits():
 @pytest.fixture(scope="module")
 def fitted_digits(digits):
     X_train, _, y_partly, _ = digits
-    return SSVAEClassifier(random_state=0).fit(X_train, y_partly)
+    return SSVAEClassifier(max_epochs=30, random_state=0).fit(X_train, y_partly)
 
 
 def test_unlabeled_rows_of_digits_improve_the_classifier(digits, fitted_digits):
