@@ -163,7 +163,7 @@ def draw_hardest(X, y, scores, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--splits", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("out"))
     args = parser.parse_args()
 
