@@ -273,8 +273,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return int(np.clip(n_samples // 20, 32, self._max_auto_batch_size))
 
     def _choose_max_epochs(self, net, rows):
-        if self.max_epochs != "auto":
-            return self.max_epochs
+        if net.max_epochs != "auto":
+            return net.max_epochs
         n_batches = len(net.get_iterator(rows, training=True))
         return int(np.clip(math.ceil(AUTO_BATCHES / n_batches), *AUTO_EPOCHS))
 
@@ -351,7 +351,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "criterion__n_density_classes": n_density_classes,
             **optimizer_params(self.optimizer, device),
             "lr": self.learning_rate,
-            "max_epochs": 1,
+            "max_epochs": self.max_epochs,
             "batch_size": self._choose_batch_size(n_samples),
             "train_split": None if valid is None else predefined_split(valid),
             "callbacks": callbacks,
@@ -467,12 +467,12 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self._net_classes = {name: head.classes for name, head in heads.items()}
         self.net_ = net
 
-    def _count_labels(self, codes, heads, add):
-        """Set `classes_` and their shares, of these rows or of all chunks so far."""
+    def _label_counts(self, codes, heads, add):
+        """Count the labels of each head, of these rows or of all chunks so far."""
         known = []
         if add:
             known = list(zip(as_list(self.classes_), as_list(self.class_count_)))
-        classes, counts, shares = [], [], []
+        counts = []
         for column, head in enumerate(heads):
             count = np.bincount(
                 codes[codes[:, column] >= 0, column], minlength=len(head.classes)
@@ -480,9 +480,16 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             if column < len(known):
                 before = dict(zip(known[column][0].tolist(), known[column][1]))
                 count += np.array([before.get(c, 0) for c in head.classes.tolist()], dtype=int)
-            in_density = count[: head.n_density]
-            classes.append(head.classes)
             counts.append(count)
+        return counts
+
+    def _count_labels(self, codes, heads, add):
+        """Set `classes_` and their shares, of these rows or of all chunks so far."""
+        counts = self._label_counts(codes, heads, add)
+        classes = [head.classes for head in heads]
+        shares = []
+        for head, count in zip(heads, counts):
+            in_density = count[: head.n_density]
             shares.append(
                 in_density / in_density.sum()
                 if in_density.any()

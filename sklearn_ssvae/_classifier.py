@@ -374,21 +374,14 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             rows,
             start,
             epochs,
-            class_shares=self._class_shares(codes, named, add),
+            # Laplace's rule: a class that has no label yet may have rows.
+            class_shares={
+                name: (count + 1) / (count + 1).sum()
+                for name, count in zip(named, self._label_counts(codes, heads, add))
+            },
         )
         self._count_labels(codes, heads, add)
         return self
-
-    def _class_shares(self, codes, heads, add):
-        """Estimate the shares of the classes from the labels, by Laplace's rule."""
-        shares = {}
-        for column, (name, head) in enumerate(heads.items()):
-            code = codes[:, column]
-            count = np.bincount(code[code >= 0], minlength=len(head.classes)) + 1
-            if add:
-                count = count + as_list(self.class_count_)[column]
-            shares[name] = count / count.sum()
-        return shares
 
     def _validate(self, X, y, reset):
         if y is None:

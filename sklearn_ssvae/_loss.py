@@ -136,14 +136,13 @@ class SSVAELoss(nn.Module):
             ``cross_entropy`` in nats a labeled row, ``imbalance`` in nats, and their
             weighted sum ``loss``. Terms that the model lacks are left out.
         """
-        terms, loss, n_features = {}, 0.0, 0
+        terms, loss = {}, 0.0
         if log_prob is not None:
             terms["log_prob"], terms["kl_divergence"] = self._density_means(
                 [log_prob.sum(dim=1), kl], codes
             )
             elbo = terms["log_prob"] - self.beta * terms["kl_divergence"]
-            n_features = log_prob.shape[1]
-            loss = -elbo / n_features
+            loss = -elbo / log_prob.shape[1]
         if logits:
             heads = [
                 masked_cross_entropy(values, codes[:, column])
@@ -152,19 +151,20 @@ class SSVAELoss(nn.Module):
             terms["cross_entropy"] = heads[0] if len(heads) == 1 else torch.stack(heads).mean()
             weight = 1.0 if math.isinf(self.alpha) else self.alpha
             loss = loss + weight * terms["cross_entropy"]
-        # Or a table of few columns would be consistent rather than right.
-        gamma = min(self.consistency / max(n_features, 1), self.alpha)
-        if inconsistency is not None:
-            terms["inconsistency"] = inconsistency.mean()
-            loss = loss + gamma * terms["inconsistency"]
-        if self.consistency and self.class_shares and log_prob is not None:
-            heads = [
-                imbalance(values, codes[:, column], self.class_shares[name])
-                for column, (name, values) in enumerate(logits.items())
-                if name in self.class_shares
-            ]
-            terms["imbalance"] = torch.stack(heads).mean()
-            loss = loss + BALANCE * gamma * terms["imbalance"]
+        if log_prob is not None:
+            # Or a table of few columns would be consistent rather than right.
+            gamma = min(self.consistency / log_prob.shape[1], self.alpha)
+            if inconsistency is not None:
+                terms["inconsistency"] = inconsistency.mean()
+                loss = loss + gamma * terms["inconsistency"]
+            if self.consistency and self.class_shares:
+                heads = [
+                    imbalance(values, codes[:, column], self.class_shares[name])
+                    for column, (name, values) in enumerate(logits.items())
+                    if name in self.class_shares
+                ]
+                terms["imbalance"] = torch.stack(heads).mean()
+                loss = loss + BALANCE * gamma * terms["imbalance"]
         return {"loss": torch.as_tensor(loss), **terms}
 
     def forward(self, logits, log_prob, kl, inconsistency, codes):

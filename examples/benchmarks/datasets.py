@@ -71,6 +71,7 @@ def load_split(name, folder, n_rows, seed):
     parts = []
     for part in ("train", "test"):
         X, y = arrays[f"X_{part}"], arrays[f"y_{part}"]
+        y = np.searchsorted(np.unique(arrays["y_train"]), y)
         rows = rng.permutation(len(X))[:n_rows]
         X = X[rows].reshape(len(rows), -1)
         parts.append((X / np.float32(255) if X.dtype == np.uint8 else X, y[rows]))

@@ -22,6 +22,7 @@ from datasets import (
     argument_parser,
     data_file,
     hide_labels,
+    load_split,
     parse_params,
 )
 from scipy.stats import rankdata
@@ -29,7 +30,6 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
@@ -64,25 +64,6 @@ SUPERVISED = {
     "MLP": lambda: MLPClassifier((512, 512), max_iter=300, random_state=0),
 }
 OURS = {"SSVAE": {}, "ES": {"alpha": np.inf}}
-
-
-def load(name, folder, rows, seed):
-    """Return X_train, y_train, X_test, y_test, as flat rows; images in [0, 1]."""
-    if name in BUNDLED:
-        X, y = BUNDLED[name](return_X_y=True)
-        parts = train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
-        return parts[0], parts[2], parts[1], parts[3]
-    with np.load(data_file(folder, name)) as arrays:
-        parts = [arrays[key] for key in ("X_train", "y_train", "X_test", "y_test")]
-    classes = np.unique(parts[1])
-    keep = np.random.RandomState(seed).permutation(len(parts[0]))[:rows]
-    parts[0], parts[1] = parts[0][keep], parts[1][keep]
-    for i in (0, 2):
-        X = parts[i].reshape(len(parts[i]), -1)
-        parts[i] = X / np.float32(255) if X.dtype == np.uint8 else X
-    for i in (1, 3):
-        parts[i] = np.searchsorted(classes, parts[i])
-    return parts
 
 
 def load_own_split(name, folder, n_labeled, seed):
@@ -123,7 +104,7 @@ def run_cell(cell, args):
     if name in OWN_SPLITS:
         X, y, X_test, y_test = load_own_split(name, args.data, cell["labels"], seed)
     else:
-        X, y, X_test, y_test = load(name, args.data, rows, seed)
+        X, X_test, y, y_test = load_split(name, args.data, rows, seed)
         n_labeled = count(cell["labels"], len(y), len(np.unique(y)))
         y = hide_labels(y, n_labeled, seed)
     if cell["model"] in OURS:
@@ -143,8 +124,8 @@ def run_cell(cell, args):
     metrics = {"accuracy": right.mean()}
     if hasattr(model, "predict_proba"):
         proba = model.predict_proba(X_test)
-        proba = np.nan_to_num(proba, nan=1 / proba.shape[1])
-        proba = proba.clip(1e-15) / proba.clip(1e-15).sum(axis=1, keepdims=True)
+        proba = np.nan_to_num(proba, nan=1 / proba.shape[1]).clip(1e-15)
+        proba = proba / proba.sum(axis=1, keepdims=True)
         metrics["log_loss"] = log_loss(y_test, proba, labels=model.classes_)
         metrics["calibration_error"] = calibration_error(proba, right)
     return {name: metrics.get(name, np.nan) for name in METRICS}
@@ -157,7 +138,7 @@ def make_cells(args):
         if name in OWN_SPLITS:
             amounts = ["10", "100"]
         else:
-            y = load(name, args.data, args.rows, 0)[1]
+            y = load_split(name, args.data, args.rows, 0)[2]
             n_classes = len(np.unique(y))
             counts = {text: count(text, len(y), n_classes) for text in args.labels}
             amounts = sorted(
@@ -293,7 +274,7 @@ def main():
     parser.add_argument("--labels", nargs="+", default=LABELS, help='"5/class", "1%%", "100"')
     parser.add_argument("--models", nargs="+", choices=every_model, default=every_model)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", type=int, metavar="N", help="train on N rows at most")
+    parser.add_argument("--rows", type=int, metavar="N", help="N rows of each part at most")
     parser.add_argument("--params", default="", help="of the classifier, as in a call")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
