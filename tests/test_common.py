@@ -6,8 +6,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn_ssvae import SSVAEAnomalyDetector, SSVAEClassifier
 
 ESTIMATORS = [
-    SSVAEClassifier(max_epochs=20),
-    SSVAEClassifier(max_epochs=20, unlabeled=None),
+    SSVAEClassifier(max_epochs=10),
+    SSVAEClassifier(max_epochs=10, unlabeled=None),
     SSVAEAnomalyDetector(max_epochs=5),
 ]
 

@@ -91,10 +91,10 @@ def test_the_scorer_refuses_a_test_set_without_labels(blobs, make_classifier):
     ("cv", "scoring"),
     [
         (None, None),
-        (SemiSupervisedKFold(5), "accuracy"),
-        (SemiSupervisedKFold(5), "neg_log_loss"),
+        (SemiSupervisedKFold(3), "accuracy"),
+        (SemiSupervisedKFold(3), "neg_log_loss"),
         (
-            KFold(5, shuffle=True, random_state=0),
+            KFold(3, shuffle=True, random_state=0),
             make_semi_supervised_scorer("accuracy"),
         ),
     ],

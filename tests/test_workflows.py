@@ -100,7 +100,7 @@ def _anonymous_bytes():
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/status")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_memory_map_is_fitted_and_scored_without_a_copy(dtype, tmp_path, make_detector):
-    n_rows = 2**27 // np.dtype(dtype).itemsize // 128
+    n_rows = 2**26 // np.dtype(dtype).itemsize // 128
     shape = (n_rows, 128)
     written = np.memmap(tmp_path / "table", dtype=dtype, mode="w+", shape=shape)
     rng = np.random.default_rng(0)
