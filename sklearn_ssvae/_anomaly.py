@@ -86,10 +86,11 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         "small_norb" is a deeper one for larger images; "recurrent" takes series, rows of
         shape (time, features), and has z and pi at each time step. A pair of classes
         ``(Encoder, Decoder)`` brings a network of your own, see the user guide.
-    hidden_layer_sizes : int or array-like of int, default=(512, 128)
+    hidden_layer_sizes : "auto", int or array-like of int, default="auto"
         Widths of the encoder's hidden layers, bottom to top; the decoder has them in
         reverse. Those of "conv" follow on its convolutions; of "recurrent" the middle one
-        is an LSTM.
+        is an LSTM. "auto" is (512, 128), and the paper's for the other named networks:
+        (512,) of "conv", (40, 40, 30) of "recurrent", (256,) of "small_norb".
     latent_dim : int, default=8
         Size of the latent z.
     input_shape : tuple of int, default=None
@@ -267,7 +268,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         self,
         *,
         network="dense",
-        hidden_layer_sizes=(512, 128),
+        hidden_layer_sizes="auto",
         latent_dim=8,
         input_shape=None,
         likelihood="auto",

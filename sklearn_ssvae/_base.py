@@ -42,6 +42,7 @@ from ._net import (
     resolve_device,
     thread_limit,
 )
+from ._presets import paper_params
 from ._priors import PRIORS
 from ._scores import log_prob
 from .networks import NETWORKS
@@ -120,12 +121,14 @@ def _has_decoder(estimator):
 class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Shared parameters, training and passes; the two estimators are its only heirs."""
 
-    # Largest batch of batch_size="auto".
+    # What "auto" means for the dense network, and the largest batch of batch_size="auto".
+    _auto_hidden_layer_sizes = (512, 128)
     _max_auto_batch_size = 512
 
     _parameter_constraints: dict = {
         "network": [StrOptions(set(NETWORKS)), tuple],
         "hidden_layer_sizes": [
+            StrOptions({"auto"}),
             "array-like",
             Interval(Integral, 1, None, closed="left"),
         ],
@@ -247,6 +250,10 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return check_random_state(self.random_state)
 
     def _hidden_layer_sizes(self):
+        if isinstance(self.hidden_layer_sizes, str):
+            if self.network == "dense" or isinstance(self.network, tuple):
+                return self._auto_hidden_layer_sizes
+            return paper_params(self.network)["hidden_layer_sizes"]
         sizes = np.atleast_1d(self.hidden_layer_sizes)
         if sizes.ndim != 1 or not len(sizes) or sizes.dtype.kind != "i" or sizes.min() < 1:
             raise ValueError(
@@ -280,9 +287,11 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _architecture_for(self, row_shape, likelihood, heads):
         """Return the arguments of `SSVAE` that the parameters and the data ask for."""
-        decoder_label = self.decoder_label
+        prior, decoder_label = self.prior, self.decoder_label
+        if prior == "auto":
+            prior = "normal" if self.network == "recurrent" else "class_conditional"
         if decoder_label == "auto":
-            decoder_label = "predicted" if self.prior == "normal" else None
+            decoder_label = "predicted" if prior == "normal" else None
         if isinstance(self.network, tuple) and not (
             len(self.network) == 2 and all(map(callable, self.network))
         ):
@@ -296,7 +305,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "hidden_layer_sizes": self._hidden_layer_sizes(),
             "latent_dim": int(self.latent_dim),
             "likelihood": likelihood,
-            "prior": self.prior,
+            "prior": prior,
             "decoder_label": decoder_label,
             "n_classes": {name: len(head.classes) for name, head in heads.items()},
             "n_generative_classes": {name: head.n_generative for name, head in heads.items()},

@@ -6,7 +6,7 @@ from numbers import Real
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
@@ -23,6 +23,7 @@ from ._labels import (
     labeled_values,
     stack_columns,
 )
+from ._priors import PRIORS
 
 
 class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
@@ -53,10 +54,11 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         "small_norb" is a deeper one for larger images; "recurrent" takes series, rows of
         shape (time, features), and has z and pi at each time step. A pair of classes
         ``(Encoder, Decoder)`` brings a network of your own, see the user guide.
-    hidden_layer_sizes : int or array-like of int, default=(512, 512)
+    hidden_layer_sizes : "auto", int or array-like of int, default="auto"
         Widths of the encoder's hidden layers, bottom to top; the decoder has them in
         reverse. Those of "conv" follow on its convolutions; of "recurrent" the middle one
-        is an LSTM.
+        is an LSTM. "auto" is (512, 512), and the paper's for the other named networks:
+        (512,) of "conv", (40, 40, 30) of "recurrent", (256,) of "small_norb".
     latent_dim : int, default=32
         Size of the latent z.
     input_shape : tuple of int, default=None
@@ -69,11 +71,12 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         "heteroscedastic_gaussian" one per feature and row; both standardise the columns
         inside the model. "auto" takes "bernoulli" if all values are in [0, 1] and at least
         a tenth of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
-    prior : {"normal", "class_conditional"}, default="class_conditional"
+    prior : {"auto", "normal", "class_conditional"}, default="auto"
         Prior of z. "normal" is N(0, I), the paper's. "class_conditional" has a normal with
         learned mean and diagonal variance for each class, p(z|y) = N(m_y, S_y): labels
         shape the latent space, and unlabeled rows are drawn to the class that their z
-        is near to.
+        is near to. "auto" is "normal" for the network "recurrent", whose z at each time
+        step outweigh the labels of whole rows, and "class_conditional" for all others.
     decoder_label : {"auto", "predicted", "observed"} or None, default="auto"
         What the decoder reads beside z: "predicted" is pi(x) of every row, "observed" in
         training the label itself where a row has one, and None no class. "auto" is
@@ -194,10 +197,12 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     (4, 13)
     """
 
+    _auto_hidden_layer_sizes = (512, 512)
     _max_auto_batch_size = 128
 
     _parameter_constraints: dict = {
         **BaseSSVAE._parameter_constraints,
+        "prior": [StrOptions({"auto", *PRIORS})],
         "alpha": [Interval(Real, 0, np.inf, closed="right")],
     }
 
@@ -205,11 +210,11 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         self,
         *,
         network="dense",
-        hidden_layer_sizes=(512, 512),
+        hidden_layer_sizes="auto",
         latent_dim=32,
         input_shape=None,
         likelihood="auto",
-        prior="class_conditional",
+        prior="auto",
         decoder_label="auto",
         alpha=0.3,
         beta=2.0,

@@ -6,7 +6,8 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from sklearn_ssvae import SSVAEClassifier, paper_params
+from sklearn_ssvae import SSVAEAnomalyDetector, SSVAEClassifier, paper_params
+from sklearn_ssvae._priors import PRIORS
 from sklearn_ssvae.networks import (
     NETWORKS,
     ConvDecoder,
@@ -277,6 +278,30 @@ class _ResidualEncoder(nn.Module):
     def forward(self, x):
         h = torch.relu(self.first(x))
         return h + torch.relu(self.second(h))
+
+
+@pytest.mark.parametrize(
+    ("network", "sizes", "prior"),
+    [
+        ("dense", (512, 512), "class_conditional"),
+        ("conv", (512,), "class_conditional"),
+        ("small_norb", (256,), "class_conditional"),
+        ("recurrent", (40, 40, 30), "normal"),
+    ],
+)
+def test_auto_sizes_and_prior_follow_the_network(network, sizes, prior):
+    X = np.random.RandomState(0).uniform(size=(12, 4, 3))
+    params = {"network": network, "max_epochs": 1, "random_state": 0}
+    clf = SSVAEClassifier(**params).fit(X, np.arange(12) % 2)
+    module = clf.net_.module_
+    widths = [m.hidden_size for m in module.encoder.modules() if isinstance(m, nn.LSTM)]
+    widths += [m.out_features for m in module.encoder.modules() if isinstance(m, nn.Linear)]
+    assert sorted(widths) == sorted(sizes)
+    assert isinstance(module.prior, PRIORS[prior])
+    if network == "dense":
+        det = SSVAEAnomalyDetector(**params).fit(X)
+        encoder = det.net_.module_.encoder
+        assert [m.out_features for m in encoder.layers[::2]] == [512, 128]
 
 
 def test_a_network_of_ones_own_works_as_a_pair(blobs, make_classifier):

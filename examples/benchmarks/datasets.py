@@ -59,7 +59,10 @@ def data_file(folder, name):
 
 
 def load_split(name, folder, n_rows, seed):
-    """Load a data set as X_train, X_test, y_train, y_test, of at most n_rows each."""
+    """Load a data set as X_train, X_test, y_train, y_test, of at most n_rows each.
+
+    Images and series come in their own shape.
+    """
     if name in BUNDLED:
         X, y = BUNDLED[name](return_X_y=True)
         return train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
@@ -73,8 +76,8 @@ def load_split(name, folder, n_rows, seed):
         X, y = arrays[f"X_{part}"], arrays[f"y_{part}"]
         y = np.searchsorted(np.unique(arrays["y_train"]), y)
         rows = rng.permutation(len(X))[:n_rows]
-        X = X[rows].reshape(len(rows), -1)
-        parts.append((X / np.float32(255) if X.dtype == np.uint8 else X, y[rows]))
+        X = X[rows] / np.float32(255) if X.dtype == np.uint8 else X[rows]
+        parts.append((X, y[rows]))
     (X_train, y_train), (X_test, y_test) = parts
     return X_train, X_test, y_train, y_test
 

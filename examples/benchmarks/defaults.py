@@ -63,6 +63,7 @@ def run_classifier(name, setting, folder, n_rows, seed):
     y = hide_labels(y_train, N_LABELED[name], seed)
     if setting in RIVALS:
         labeled = y >= 0
+        X_train, X_test = (X.reshape(len(X), -1) for X in (X_train, X_test))
         return RIVALS[setting].fit(X_train[labeled], y[labeled]).score(X_test, y_test)
     clf = SSVAEClassifier(random_state=seed, **parse_params(setting))
     return clf.fit(X_train, y).score(X_test, y_test)
