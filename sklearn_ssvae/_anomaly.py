@@ -153,9 +153,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         Labels in y that mean known anomalies. Such rows stay out of the density; pi
         learns to tell them from the normal kinds, and the decoder reads the share of pi
         on normal kinds alone.
-    max_epochs : int or "auto", default=100
-        Epochs of a fit. One epoch passes every unlabeled row once. "auto" makes 10,000
-        batches of them, but 10 epochs at least and 50 at most.
+    max_epochs : int or "auto", default="auto"
+        Epochs of a fit. One epoch passes every unlabeled row once. "auto" makes 2,000
+        batches of them, but 10 epochs at least and 100 at most.
     batch_size : int or "auto", default="auto"
         Rows of a batch, labeled and unlabeled together. "auto" is a twentieth of the rows,
         but at least 32 and at most 512.
@@ -282,7 +282,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         anomaly_score="surprise",
         contamination="auto",
         anomaly_labels=None,
-        max_epochs=100,
+        max_epochs="auto",
         batch_size="auto",
         learning_rate=1e-3,
         optimizer="adam",

@@ -60,10 +60,6 @@ BROUGHT_ALONG = (
     "decoder_label",
 )
 
-# "auto" trains for so many batches, within these bounds of epochs.
-AUTO_BATCHES = 10_000
-AUTO_EPOCHS = (10, 50)
-
 # torch initialises weights from its global generator, which threads share.
 _INIT_LOCK = threading.Lock()
 
@@ -121,9 +117,12 @@ def _has_decoder(estimator):
 class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Shared parameters, training and passes; the two estimators are its only heirs."""
 
-    # What "auto" means for the dense network, and the largest batch of batch_size="auto".
+    # What "auto" means: the sizes of the dense network, the largest batch, and for how many
+    # batches to train within which bounds of epochs.
     _auto_hidden_layer_sizes = (512, 128)
     _max_auto_batch_size = 512
+    _auto_batches = 2000
+    _auto_epochs = (10, 100)
 
     _parameter_constraints: dict = {
         "network": [StrOptions(set(NETWORKS)), tuple],
@@ -283,7 +282,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if net.max_epochs != "auto":
             return net.max_epochs
         n_batches = len(net.get_iterator(rows, training=True))
-        return int(np.clip(math.ceil(AUTO_BATCHES / n_batches), *AUTO_EPOCHS))
+        return int(np.clip(math.ceil(self._auto_batches / n_batches), *self._auto_epochs))
 
     def _architecture_for(self, row_shape, likelihood, heads):
         """Return the arguments of `SSVAE` that the parameters and the data ask for."""

@@ -199,6 +199,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
 
     _auto_hidden_layer_sizes = (512, 512)
     _max_auto_batch_size = 128
+    _auto_batches = 10_000
+    _auto_epochs = (10, 50)
 
     _parameter_constraints: dict = {
         **BaseSSVAE._parameter_constraints,

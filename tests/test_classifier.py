@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from sklearn_ssvae import SSVAEAnomalyDetector, SSVAEClassifier, _base
+from sklearn_ssvae import SSVAEAnomalyDetector, SSVAEClassifier
 
 
 @pytest.fixture(scope="module")
@@ -411,8 +411,8 @@ def test_auto_epochs_make_a_number_of_batches_within_bounds(
     blobs, make_classifier, monkeypatch
 ):
     X, y, _ = blobs
-    monkeypatch.setattr(_base, "AUTO_BATCHES", 55)
-    monkeypatch.setattr(_base, "AUTO_EPOCHS", (2, 8))
+    monkeypatch.setattr(SSVAEClassifier, "_auto_batches", 55)
+    monkeypatch.setattr(SSVAEClassifier, "_auto_epochs", (2, 8))
     for batch_size, n_epochs in [(30, 6), (300, 8), (3, 2)]:  # 10, 1 and 100 batches an epoch
         clf = make_classifier(max_epochs="auto", batch_size=batch_size).fit(X, y)
         assert clf.n_iter_ == n_epochs
