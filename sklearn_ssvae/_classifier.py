@@ -92,9 +92,12 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Weight gamma, in nats of the ELBO, at least 0. I is the change of pi between a row
         and two neighbors that should have its class: its own reconstruction, and the worst
         row near by (virtual adversarial training [2]_). B is the divergence of the mean pi
-        of a batch from the classes' shares among the labels. Pass 0 if the labels were
-        picked so that their shares say nothing of all rows, or to train twice as fast.
+        of a batch from the classes' shares, see `class_prior`. 0 trains twice as fast.
         Its weight per feature never exceeds `alpha`.
+    class_prior : array-like of shape (n_classes,) or list of them, default=None
+        Share of each class among all rows, in the order of `classes_`; positive, with sum
+        1. By default that among the labels. Pass it where labels were picked so that their
+        shares say nothing of all rows, as five of each class, or else ``consistency=0``.
     labeled_fraction : float, default=0.1
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. The paper's is 0.5.
@@ -146,7 +149,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     class_count_ : ndarray of shape (n_classes,), or list of them
         Labeled rows of each class.
     class_prior_ : ndarray of shape (n_classes,), or list of them
-        Share of each class among the labeled rows.
+        Share of each class: `class_prior`, or that among the labeled rows.
     history_ : dict of ndarray of shape (n_epochs,)
         Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``,
         ``cross_entropy``, ``inconsistency`` (I) and ``imbalance`` (B) as far as the model
@@ -206,6 +209,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         **BaseSSVAE._parameter_constraints,
         "prior": [StrOptions({"auto", *PRIORS})],
         "alpha": [Interval(Real, 0, np.inf, closed="right")],
+        "class_prior": ["array-like", None],
     }
 
     def __init__(
@@ -221,6 +225,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         alpha=0.3,
         beta=2.0,
         consistency=8.0,
+        class_prior=None,
         labeled_fraction=0.1,
         max_epochs="auto",
         batch_size="auto",
@@ -264,6 +269,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             random_state=random_state,
             verbose=verbose,
         )
+        self.class_prior = class_prior
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, init_model=None):
@@ -368,11 +374,16 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
 
     def _fit(self, X, row_shape, codes, classes, start, epochs=None):
         """Train; encoder and pi heads alone learn from the labeled rows alone."""
+        given = self._check_class_prior(classes)
         heads = [Head(of_column, len(of_column), len(of_column)) for of_column in classes]
         named = {str(column): head for column, head in enumerate(heads)}
         only_labels = math.isinf(self.alpha)
         rows = np.flatnonzero((codes >= 0).any(axis=1)) if only_labels else None
         add = epochs is not None and start is self
+        # Laplace's rule: a class that has no label yet may have rows.
+        shares = given or [
+            (count + 1) / (count + 1).sum() for count in self._label_counts(codes, heads, add)
+        ]
         self._train(
             X,
             row_shape,
@@ -381,14 +392,30 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             rows,
             start,
             epochs,
-            # Laplace's rule: a class that has no label yet may have rows.
-            class_shares={
-                name: (count + 1) / (count + 1).sum()
-                for name, count in zip(named, self._label_counts(codes, heads, add))
-            },
+            class_shares=dict(zip(named, shares)),
         )
         self._count_labels(codes, heads, add)
+        if given:
+            self.class_prior_ = given if len(given) > 1 else given[0]
         return self
+
+    def _check_class_prior(self, classes):
+        """Return `class_prior` as an array for each factor; empty if it is None."""
+        if self.class_prior is None:
+            return []
+        given = self.class_prior if len(classes) > 1 else [self.class_prior]
+        given = [np.asarray(of_column, dtype=float) for of_column in given]
+        fits = len(given) == len(classes) and all(
+            prior.shape == of_column.shape and prior.min() > 0 and np.isclose(prior.sum(), 1)
+            for prior, of_column in zip(given, classes)
+        )
+        if not fits:
+            raise ValueError(
+                "class_prior must hold a positive share for each class, with sum 1, and one "
+                f"such array for each factor if there are several. The classes are {classes}; "
+                f"got {self.class_prior!r}."
+            )
+        return given
 
     def _validate(self, X, y, reset):
         if y is None:

@@ -105,6 +105,11 @@ class SSVAE(nn.Module):
             self.prior = PRIORS[prior](latent_dim, n_generative_classes)
 
         self.dropouts = [layer for layer in self.modules() if isinstance(layer, Dropout)]
+        self.batch_norms = [
+            layer
+            for layer in self.modules()
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        ]
 
     def standardize(self, x):
         """Bring rows to the units of training and to the dtype of the weights.
@@ -307,6 +312,21 @@ class SSVAE(nn.Module):
             for layer in self.dropouts:
                 layer.generator = None
 
+    @contextlib.contextmanager
+    def _keeping_running_averages(self):
+        """Let the batch normalizations use statistics of the batch and keep their own.
+
+        Rows that are perturbed are no part of the data that a fitted model meets.
+        """
+        tracking = [layer for layer in self.batch_norms if layer.track_running_stats]
+        for layer in tracking:
+            layer.track_running_stats = False
+        try:
+            yield
+        finally:
+            for layer in tracking:
+                layer.track_running_stats = True
+
     def forward(self, x, generator=None, codes=None, perturb=False):
         """Compute what the loss needs.
 
@@ -349,7 +369,9 @@ class SSVAE(nn.Module):
             if not (perturb and logits):
                 return logits, log_prob, kl, None
             x_decoded = self.likelihood.mean(params)
-            return logits, log_prob, kl, self.inconsistency(x, logits, x_decoded, generator)
+            with self._keeping_running_averages():
+                inconsistency = self.inconsistency(x, logits, x_decoded, generator)
+            return logits, log_prob, kl, inconsistency
 
     def log_prob(self, x):
         """Log-probability of each feature at the posterior mean, in the rows' own units.

@@ -374,10 +374,11 @@ def test_early_stopping_keeps_the_best_weights(blobs, make_classifier):
 
 
 def test_the_detector_has_the_same_parameters():
-    shared = set(SSVAEClassifier().get_params())
-    own = set(SSVAEAnomalyDetector().get_params()) - shared
-    assert own == {"anomaly_labels", "anomaly_score", "contamination", "n_classes"}
-    assert shared < set(SSVAEAnomalyDetector().get_params())
+    of_classifier = set(SSVAEClassifier().get_params())
+    of_detector = set(SSVAEAnomalyDetector().get_params())
+    own = {"anomaly_labels", "anomaly_score", "contamination", "n_classes"}
+    assert of_detector - of_classifier == own
+    assert of_classifier - of_detector == {"class_prior"}
 
 
 # What the decoder reads
@@ -430,6 +431,32 @@ def test_the_shares_of_the_classes_are_those_of_all_labels_so_far(blobs, make_cl
         counts += np.bincount(y[rows][y[rows] >= 0], minlength=3)
         shares = clf.net_.criterion_.class_shares["0"]
         np.testing.assert_allclose(shares, counts / counts.sum())
+
+
+def test_known_shares_of_the_classes_correct_labels_picked_evenly(make_classifier):
+    rng = np.random.RandomState(0)
+    y_true = (np.arange(600) % 10 == 0).astype(int)
+    X = 1.5 * y_true[:, None] + rng.normal(size=(600, 2))
+    y = np.full(600, -1)
+    for label in (0, 1):
+        y[np.flatnonzero(y_true == label)[:10]] = label
+    params = {"hidden_layer_sizes": (64,), "max_epochs": 60, "alpha": 1.0}
+    by_labels = make_classifier(**params).fit(X, y)
+    known = make_classifier(class_prior=[0.9, 0.1], **params).fit(X, y)
+    np.testing.assert_array_equal(by_labels.class_prior_, [0.5, 0.5])
+    np.testing.assert_array_equal(known.class_prior_, [0.9, 0.1])
+    assert known.predict(X).mean() < by_labels.predict(X).mean() - 0.1
+    assert known.score(X, y_true) > by_labels.score(X, y_true) + 0.1
+
+
+def test_known_shares_of_several_factors_come_in_a_list(blobs, make_classifier):
+    X, _, y = blobs
+    two = np.column_stack([y, np.where(y < 0, -1, y % 2)])
+    shares = [[0.2, 0.3, 0.5], [0.6, 0.4]]
+    clf = make_classifier(class_prior=shares).fit(X, two)
+    for name, prior, expected in zip("01", clf.class_prior_, shares):
+        np.testing.assert_array_equal(prior, expected)
+        np.testing.assert_array_equal(clf.net_.criterion_.class_shares[name], expected)
 
 
 def test_consistency_moves_boundaries_to_where_there_are_few_rows(make_classifier):

@@ -42,6 +42,14 @@ def test_labels_that_a_classifier_cannot_learn_from(y, message):
         SSVAEClassifier().fit(X, y)
 
 
+@pytest.mark.parametrize(
+    "class_prior", [[1.0], [0.5, 0.2, 0.3], [0.5, 0.6], [1.0, 0.0], [[0.5, 0.5]]]
+)
+def test_shares_that_do_not_fit_the_classes(class_prior):
+    with pytest.raises(ValueError, match="a positive share for each class, with sum 1"):
+        SSVAEClassifier(class_prior=class_prior).fit(X, Y)
+
+
 def test_the_message_on_one_class_names_the_detector():
     with pytest.raises(ValueError, match="SSVAEAnomalyDetector"):
         SSVAEClassifier().fit(X, np.where(Y == 1, -1, Y))

@@ -241,3 +241,14 @@ def test_asking_for_the_inconsistency_changes_nothing_else(x):
     assert plain[3] is None
     assert torch.equal(plain[1], with_it[1])
     assert torch.equal(plain[2], with_it[2])
+
+
+def test_running_averages_see_the_rows_alone_and_no_perturbed_ones():
+    x = torch.rand(16, 36, generator=torch.Generator().manual_seed(0)).double()
+    averages = []
+    for perturb in (False, True):
+        module = _module(network="conv", input_shape=(6, 6)).train()
+        module(x, torch.Generator().manual_seed(0), perturb=perturb)
+        averages.append({n: v for n, v in module.named_buffers() if "running" in n})
+    assert averages[0]
+    assert all(torch.equal(averages[0][name], averages[1][name]) for name in averages[0])
