@@ -115,8 +115,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         ``{"optimizer__weight_decay": 1e-4}``.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the labeled rows (stratified) and of
-        the unlabeled ones, stop when their loss no longer falls by 1e-4, and keep the
-        weights of the best epoch.
+        the unlabeled ones, stop when their loss, without I and B, no longer falls by 1e-4,
+        and keep the weights of the best epoch.
     validation_fraction : float, default=0.1
         Share of rows to hold out, in (0, 1). Only used if `early_stopping` is True.
     n_iter_no_change : int, default=10

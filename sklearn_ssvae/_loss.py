@@ -125,7 +125,8 @@ class SSVAELoss(nn.Module):
         kl : Tensor of shape (n,) or None
             KL divergence of each row, None without a decoder.
         inconsistency : Tensor of shape (n,) or None
-            Inconsistency of each row's pi, None where it has no weight.
+            Inconsistency of each row's pi; None leaves out the imbalance as well, as for
+            held-out rows.
         codes : Tensor of int64 of shape (n, n_heads)
             Class of each row in each head, -1 where it has no label.
 
@@ -151,13 +152,12 @@ class SSVAELoss(nn.Module):
             terms["cross_entropy"] = heads[0] if len(heads) == 1 else torch.stack(heads).mean()
             weight = 1.0 if math.isinf(self.alpha) else self.alpha
             loss = loss + weight * terms["cross_entropy"]
-        if log_prob is not None:
+        if inconsistency is not None:
             # Or a table of few columns would be consistent rather than right.
             gamma = min(self.consistency / log_prob.shape[1], self.alpha)
-            if inconsistency is not None:
-                terms["inconsistency"] = inconsistency.mean()
-                loss = loss + gamma * terms["inconsistency"]
-            if self.consistency and self.class_shares:
+            terms["inconsistency"] = inconsistency.mean()
+            loss = loss + gamma * terms["inconsistency"]
+            if self.class_shares:
                 heads = [
                     imbalance(values, codes[:, column], self.class_shares[name])
                     for column, (name, values) in enumerate(logits.items())

@@ -373,6 +373,17 @@ def test_early_stopping_keeps_the_best_weights(blobs, make_classifier):
     assert np.array_equal(best.predict_proba(X), clf.predict_proba(X))
 
 
+def test_the_loss_of_held_out_rows_is_that_without_consistency(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(early_stopping=True, validation_fraction=0.3, alpha=2.0).fit(X, y)
+    held_out = {name[6:] for name in clf.history_ if name.startswith("valid_")}
+    assert held_out == {"loss", "log_prob", "kl_divergence", "cross_entropy"}
+    valid = {name: clf.history_[f"valid_{name}"] for name in held_out}
+    elbo = valid["log_prob"] - 2.0 * valid["kl_divergence"]
+    expected = -elbo / X.shape[1] + 2.0 * valid["cross_entropy"]
+    np.testing.assert_allclose(valid["loss"], expected, rtol=1e-5)
+
+
 def test_the_detector_has_the_same_parameters():
     of_classifier = set(SSVAEClassifier().get_params())
     of_detector = set(SSVAEAnomalyDetector().get_params())
