@@ -346,11 +346,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             Start from the weights of this fitted SSVAEClassifier or SSVAEAnomalyDetector,
             which stays as it is. Its `network`, `hidden_layer_sizes`, `latent_dim`,
             `likelihood`, `prior` and `decoder_label` take the place of this estimator's,
-            and its scaling is kept;
-            classes that it does not know start with a fresh pi head that the decoder does
-            not yet read. A Module is a VAE of your own, trained elsewhere on these rows as
-            they are: its parts `encoder`, `mean`, `log_var` and `decoder` are of the
-            classes that `network` names.
+            and its scaling is kept; classes that it does not know start with a fresh pi
+            head that the decoder does not yet read. A Module is a VAE of your own, trained
+            elsewhere on these rows as they are: its parts `encoder`, `mean`, `log_var` and
+            `decoder` are of the classes that `network` names.
 
         Returns
         -------
@@ -501,13 +500,14 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             if rows is not None:
                 rows = np.append(rows, np.arange(len(X), len(X_train)))
         self._train(X_train, row_shape, learned, named, rows, start, epochs)
-        self._count_labels(codes, heads, add=epochs is not None and not reset)
+        add = epochs is not None and not reset
+        self._set_classes(heads, self._label_counts(codes, heads, add))
         self._score = self.anomaly_score
         if self._score != "surprise":
             vars(self).pop("reference_X_", None)
         else:
             normal = np.flatnonzero(in_density & trained)
-            self._calibrate(X, normal, held_out, add=epochs is not None and not reset)
+            self._calibrate(X, normal, held_out, add)
         self._set_threshold(X)
         return self
 

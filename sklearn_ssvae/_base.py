@@ -491,9 +491,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             counts.append(count)
         return counts
 
-    def _count_labels(self, codes, heads, add):
-        """Set `classes_` and their shares, of these rows or of all chunks so far."""
-        counts = self._label_counts(codes, heads, add)
+    def _set_classes(self, heads, counts):
+        """Set `classes_`, how many labels each has, and their shares."""
         classes = [head.classes for head in heads]
         shares = []
         for head, count in zip(heads, counts):
@@ -637,7 +636,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         y : label or array-like of shape (n_samples,), default=None
             Class to decode each vector with, a row of labels if there are several
             factors. By default the mean is taken over the classes, each weighted by its
-            share of the labeled rows: ``sum_y p(y) E[x | y, z]``.
+            share in `class_prior_`: ``sum_y p(y) E[x | y, z]``.
 
         Returns
         -------
@@ -697,7 +696,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             How many rows. Not used if `z` is given.
         y : label or array-like of shape (n_samples,), default=None
             Class of the rows, one for all or one for each. By default classes are drawn
-            by their share of the labeled rows. With several factors an array of shape
+            by their share in `class_prior_`. With several factors an array of shape
             (n_outputs,) or (n_samples, n_outputs).
         z : array-like of shape (n_samples, latent_dim), default=None
             Style of the rows: latent vectors to decode. By default drawn from the prior.
@@ -771,7 +770,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return self._architecture["decoder_label"] is not None
 
     def _generative_class_shares(self):
-        """Shares of these classes among the labeled rows."""
+        """Shares of these classes, those of `class_prior_`."""
         if not self._generative_classes():
             return []
         n_read = self._architecture["n_generative_classes"]

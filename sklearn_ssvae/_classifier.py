@@ -287,11 +287,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             Start from the weights of this fitted SSVAEClassifier or SSVAEAnomalyDetector,
             which stays as it is. Its `network`, `hidden_layer_sizes`, `latent_dim`,
             `likelihood`, `prior` and `decoder_label` take the place of this estimator's,
-            and its scaling is kept;
-            classes that it does not know start with a fresh pi head that the decoder does
-            not yet read. A Module is a VAE of your own, trained elsewhere on these rows as
-            they are: its parts `encoder`, `mean`, `log_var` and `decoder` are of the
-            classes that `network` names.
+            and its scaling is kept; classes that it does not know start with a fresh pi
+            head that the decoder does not yet read. A Module is a VAE of your own, trained
+            elsewhere on these rows as they are: its parts `encoder`, `mean`, `log_var` and
+            `decoder` are of the classes that `network` names.
 
         Returns
         -------
@@ -380,10 +379,9 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         only_labels = math.isinf(self.alpha)
         rows = np.flatnonzero((codes >= 0).any(axis=1)) if only_labels else None
         add = epochs is not None and start is self
+        counts = self._label_counts(codes, heads, add)
         # Laplace's rule: a class that has no label yet may have rows.
-        shares = given or [
-            (count + 1) / (count + 1).sum() for count in self._label_counts(codes, heads, add)
-        ]
+        shares = given or [(count + 1) / (count + 1).sum() for count in counts]
         self._train(
             X,
             row_shape,
@@ -394,7 +392,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             epochs,
             class_shares=dict(zip(named, shares)),
         )
-        self._count_labels(codes, heads, add)
+        self._set_classes(heads, counts)
         if given:
             self.class_prior_ = given if len(given) > 1 else given[0]
         return self

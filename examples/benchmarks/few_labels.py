@@ -40,7 +40,7 @@ from sklearn_ssvae import SSVAEClassifier
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "paper"))
 
-from common import run_cells
+from common import run_cells, values_of
 
 TABLES = list(BUNDLED)
 OWN_SPLITS = ["sslbook/g241c", "sslbook/Digit1", "sslbook/BCI"]
@@ -172,7 +172,7 @@ def make_cells(args):
 
 def mean_of(rows, metric, **where):
     """Mean over the seeds, NaN without any."""
-    values = [r[metric] for r in rows if all(r[key] == v for key, v in where.items())]
+    values = values_of(rows, metric, **where)
     return np.mean(values) if values else np.nan
 
 
