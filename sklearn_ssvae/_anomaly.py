@@ -115,9 +115,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         What the decoder reads beside z: "predicted" is pi(x) of every row, "observed" in
         training the label itself where a row has one, and None no class. "auto" is
         "predicted" with the normal prior and None with the class-conditional one.
-    alpha : float, default=0.3
-        Weight of the cross-entropy, at least 0 and finite. 0 drops the pi head and with it
-        the labels (the paper's EU), as does y=None.
+    alpha : float or "auto", default="auto"
+        Weight of the cross-entropy, at least 0 and finite. "auto" is 0.3, or 12 nats of the
+        ELBO where that is more: ``max(0.3, 12 / n_features)``. 0 drops the pi head and with
+        it the labels (the paper's EU), as does y=None.
     beta : float, default=1.0
         Weight of the KL divergence in the ELBO, at least 0; 1 is the true ELBO, less
         reconstructs better, more keeps z closer to its prior.
@@ -218,6 +219,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``
         and ``cross_entropy`` as far as the model has them, and ``valid_...`` of held-out
         rows. Nats a row, `log_prob` that of the standardised features.
+    alpha_ : float
+        The weight of the cross-entropy in use.
     likelihood_ : str
         The likelihood in use, one of the names of `likelihood`.
     n_iter_ : int
@@ -257,7 +260,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
 
     _parameter_constraints: dict = {
         **BaseSSVAE._parameter_constraints,
-        "alpha": [Interval(Real, 0, None, closed="left")],
+        "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "n_classes": [Interval(Integral, 2, None, closed="left"), None],
         "anomaly_score": [StrOptions({"surprise", "elbo", "log_prob"})],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
@@ -275,7 +278,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         prior="normal",
         n_classes=None,
         decoder_label="auto",
-        alpha=0.3,
+        alpha="auto",
         beta=1.0,
         consistency=0.0,
         labeled_fraction=0.1,
@@ -482,7 +485,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         named = {
             str(column): head
             for column, head in enumerate(heads)
-            if self.alpha > 0 and len(head.classes) > 1
+            if self.alpha != 0 and len(head.classes) > 1
         }
         learned = codes[:, [int(name) for name in named]]
         held_out = self._hold_out(codes, in_density)

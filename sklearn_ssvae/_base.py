@@ -60,6 +60,11 @@ BROUGHT_ALONG = (
     "decoder_label",
 )
 
+# The "auto" weight of the cross-entropy, per feature and, in nats of the ELBO, per row at
+# least: the density of a few columns would outvote the labels.
+MIN_AUTO_ALPHA = 0.3
+MIN_LABEL_NATS = 12.0
+
 # torch initialises weights from its global generator, which threads share.
 _INIT_LOCK = threading.Lock()
 
@@ -106,7 +111,7 @@ def _wrap_vae(module, vae):
 
 def _has_decoder(estimator):
     """Whether the model is more than encoder and pi head, for `available_if`."""
-    if math.isinf(estimator.alpha):
+    if estimator.alpha == math.inf:
         raise AttributeError(
             "With alpha=inf the model is an encoder and its classifier alone: it has no "
             "decoder and no latent space. Fit with a finite alpha."
@@ -273,6 +278,11 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             )
         return shape
 
+    def _choose_alpha(self, n_features):
+        if self.alpha != "auto":
+            return self.alpha
+        return max(MIN_AUTO_ALPHA, MIN_LABEL_NATS / n_features)
+
     def _choose_batch_size(self, n_samples):
         if self.batch_size != "auto":
             return self.batch_size
@@ -308,7 +318,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "decoder_label": decoder_label,
             "n_classes": {name: len(head.classes) for name, head in heads.items()},
             "n_generative_classes": {name: head.n_generative for name, head in heads.items()},
-            "has_decoder": not math.isinf(self.alpha),
+            "has_decoder": self.alpha != math.inf,
         }
 
     def _check_start(self, start, architecture):
@@ -352,7 +362,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         callbacks += clone(list(self.callbacks or []), safe=False)
         settings = {
             "labeled_fraction": self.labeled_fraction,
-            "criterion__alpha": self.alpha,
+            "criterion__alpha": self._choose_alpha(module.n_features),
             "criterion__beta": self.beta,
             "criterion__consistency": self.consistency,
             "criterion__class_shares": class_shares,
@@ -470,6 +480,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.history_ = _concatenate_history(history, net.epoch_terms)
         self.n_iter_ = len(self.history_["loss"])
         self.likelihood_ = architecture["likelihood"]
+        self.alpha_ = net.criterion_.alpha
         self._row_shape = tuple(row_shape)
         self._architecture = architecture
         self._net_classes = {name: head.classes for name, head in heads.items()}

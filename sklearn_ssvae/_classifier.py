@@ -1,6 +1,5 @@
 """The semi-supervised classifier."""
 
-import math
 from numbers import Real
 
 import numpy as np
@@ -81,10 +80,11 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         What the decoder reads beside z: "predicted" is pi(x) of every row, "observed" in
         training the label itself where a row has one, and None no class. "auto" is
         "predicted" with the normal prior and None with the class-conditional one.
-    alpha : float, default=0.3
-        Weight of the cross-entropy, in (0, inf]. ``inf`` leaves nothing else: encoder and
-        classifier alone, trained on the labeled rows alone (the paper's ES); such a model
-        has no `transform`, `reconstruct`, `sample` and `score_samples`.
+    alpha : float or "auto", default="auto"
+        Weight of the cross-entropy, in (0, inf]. "auto" is 0.3, or 12 nats of the ELBO
+        where that is more: ``max(0.3, 12 / n_features)``. ``inf`` leaves nothing else:
+        encoder and classifier alone, trained on the labeled rows alone (the paper's ES);
+        such a model has no `transform`, `reconstruct`, `sample` and `score_samples`.
     beta : float, default=2.0
         Weight of the KL divergence in the ELBO, at least 0; 1 is the true ELBO, less
         reconstructs better, more keeps z closer to its prior.
@@ -155,6 +155,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         ``cross_entropy``, ``inconsistency`` (I) and ``imbalance`` (B) as far as the model
         has them, and ``valid_...`` of held-out rows. Nats a row, `log_prob` that of the
         standardised features.
+    alpha_ : float
+        The weight of the cross-entropy in use.
     likelihood_ : str
         The likelihood in use, one of the names of `likelihood`.
     n_iter_ : int
@@ -208,7 +210,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     _parameter_constraints: dict = {
         **BaseSSVAE._parameter_constraints,
         "prior": [StrOptions({"auto", *PRIORS})],
-        "alpha": [Interval(Real, 0, np.inf, closed="right")],
+        "alpha": [Interval(Real, 0, np.inf, closed="right"), StrOptions({"auto"})],
         "class_prior": ["array-like", None],
     }
 
@@ -222,7 +224,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         likelihood="auto",
         prior="auto",
         decoder_label="auto",
-        alpha=0.3,
+        alpha="auto",
         beta=2.0,
         consistency=8.0,
         class_prior=None,
@@ -376,7 +378,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         given = self._check_class_prior(classes)
         heads = [Head(of_column, len(of_column), len(of_column)) for of_column in classes]
         named = {str(column): head for column, head in enumerate(heads)}
-        only_labels = math.isinf(self.alpha)
+        only_labels = self.alpha == np.inf
         rows = np.flatnonzero((codes >= 0).any(axis=1)) if only_labels else None
         add = epochs is not None and start is self
         counts = self._label_counts(codes, heads, add)

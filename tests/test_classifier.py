@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris
 from sklearn.model_selection import train_test_split
 
 from sklearn_ssvae import SSVAEAnomalyDetector, SSVAEClassifier
@@ -227,12 +227,31 @@ def test_the_sibling_without_a_decoder_learns_from_labeled_rows_alone(blobs, mak
         es.sample()
 
 
-@pytest.mark.parametrize("alpha", [0.01, 100.0])
-def test_alpha_weighs_the_cross_entropy(alpha, blobs, make_classifier):
+def test_alpha_weighs_the_cross_entropy(blobs, make_classifier):
     X, _, y = blobs
     low = make_classifier(alpha=0.01, max_epochs=30).fit(X, y).history_["cross_entropy"][-1]
     high = make_classifier(alpha=100, max_epochs=30).fit(X, y).history_["cross_entropy"][-1]
     assert high < low
+
+
+@pytest.mark.parametrize(("n_features", "alpha"), [(2, 6.0), (5, 2.4), (40, 0.3), (100, 0.3)])
+def test_a_label_counts_twelve_nats_at_least(n_features, alpha, make_classifier):
+    X = np.random.RandomState(0).normal(size=(60, n_features))
+    clf = make_classifier(max_epochs=1).fit(X, np.arange(60) % 3 - 1)
+    assert clf.alpha_ == pytest.approx(alpha)
+    assert clf.net_.criterion_.alpha == clf.alpha_
+
+
+def test_the_density_of_four_columns_does_not_outvote_the_labels():
+    """With alpha=0.3 two kinds of iris fall together, and the accuracy is 2/3."""
+    X, y = load_iris(return_X_y=True)
+    labeled, others = train_test_split(
+        np.arange(150), train_size=15, stratify=y, random_state=0
+    )
+    y_partly = np.full(150, -1)
+    y_partly[labeled] = y[labeled]
+    clf = SSVAEClassifier(hidden_layer_sizes=64, random_state=0).fit(X, y_partly)
+    assert clf.score(X[others], y[others]) > 0.8
 
 
 def test_beta_weighs_the_kl_divergence(blobs, make_classifier):

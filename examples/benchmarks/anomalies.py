@@ -1,21 +1,25 @@
-r"""AUC of the detector's scores and of rivals, on tables and on images with a class left out.
+r"""The detector's scores beside rivals', on tables and on images with a class left out.
 
     python examples/benchmarks/anomalies.py --data FOLDER
     python examples/benchmarks/anomalies.py --data FOLDER --sets mnist --labels 0 0.01 1 \
         --scores surprise log_prob --limit 10000 --params "max_epochs=15"
 
-A table's models are fitted to half of its normal rows and tested on all others. Of images
-each class in turn is the anomaly: models are fitted to the other classes of the training
-part, with the share of labels that ``--labels`` names, and tested on the test part. Rivals
-use no labels, and see tables standardised. A finished line of the results file is not run
-again.
+A table's models are fitted to half of its normal rows and tested on all others; with
+``--train all`` they are fitted to all rows, anomalies among them, and tested on these. Of
+images each class in turn is the anomaly: models are fitted to the other classes of the
+training part, with the share of labels that ``--labels`` names, and tested on the test part.
+Rivals use no labels, and see tables standardised; those of PyOD are run where it is
+installed (``pip install pyod``). A finished line of the results file is not run again.
 
 ``--part development`` is for choosing between scores: images are tested on training rows
 that ``--limit`` leaves over, and tables are those on which the defaults were chosen; the
 others are the sets of ``--part test``.
 """
 
+import importlib
+import importlib.util
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +32,10 @@ from datasets import (
     parse_params,
 )
 from defaults import SETS
+from sklearn.covariance import EllipticEnvelope
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
@@ -57,6 +62,7 @@ TABLES = {
     ],
 }
 IMAGES = ("mnist", "fashion_mnist")
+METRICS = ["auc", "average_precision"]
 
 
 def neighbors(X, X_test, metric="euclidean"):
@@ -76,6 +82,17 @@ def by_estimator(make):
     return lambda X, X_test: make().fit(X).score_samples(X_test)
 
 
+def by_pyod(path, **params):
+    """Turn a detector of PyOD, whose scores rise with abnormality, into such a function."""
+    module, name = path.split(":")
+
+    def scores(X, X_test):
+        make = getattr(importlib.import_module(f"pyod.models.{module}"), name)
+        return -make(**params).fit(X).decision_function(X_test)
+
+    return scores
+
+
 RIVALS = {
     "kNN": neighbors,
     "cosine": lambda X, X_test: neighbors(X, X_test, "cosine"),
@@ -83,7 +100,12 @@ RIVALS = {
     "LOF": by_estimator(lambda: LocalOutlierFactor(novelty=True)),
     "OneClassSVM": by_estimator(OneClassSVM),
     "PCA": pca_error,
+    "EllipticEnvelope": by_estimator(lambda: EllipticEnvelope(random_state=0)),
+    "PyOD ECOD": by_pyod("ecod:ECOD"),
+    "PyOD AutoEncoder": by_pyod("auto_encoder:AutoEncoder", random_state=0, verbose=0),
+    "PyOD VAE": by_pyod("vae:VAE", random_state=0, verbose=0),
 }
+FOR_IMAGES = ("kNN", "cosine")
 
 
 def load_images(name, folder, anomaly, limit, part, seed):
@@ -104,20 +126,22 @@ def load_images(name, folder, anomaly, limit, part, seed):
 def run_cell(cell, args):
     """Fit one model; return the AUC of its score."""
     name, seed, settings = cell["set"], cell["seed"], dict(cell["settings"])
-    limit = settings.pop("limit")
+    limit, train = settings.pop("limit"), settings.pop("train", "normal")
     if name in IMAGES:
         X, y, X_test, is_anomaly = load_images(
             name, args.data, cell["anomaly"], limit, args.part, seed
         )
     else:
-        X, X_test, is_anomaly = load_anomaly_split(name, args.data, limit, seed)
+        X, X_test, is_anomaly = load_anomaly_split(name, args.data, limit, seed, train)
         y = None
     if cell["method"] in RIVALS:
         X, X_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
         if name not in IMAGES:
             scaler = StandardScaler().fit(X)
             X, X_test = scaler.transform(X), scaler.transform(X_test)
-        scores = RIVALS[cell["method"]](X, X_test)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*covariance matrix.*")
+            scores = RIVALS[cell["method"]](X, X_test)
     else:
         if cell["labels"] and y is not None:
             y = hide_labels(y, round(cell["labels"] * len(y)), seed)
@@ -127,12 +151,18 @@ def run_cell(cell, args):
             anomaly_score=cell["method"], random_state=seed, device=args.device, **settings
         )
         scores = det.fit(X, y).score_samples(X_test)
-    return {"auc": roc_auc_score(is_anomaly, -scores)}
+    return {
+        "auc": roc_auc_score(is_anomaly, -scores),
+        "average_precision": average_precision_score(is_anomaly, -scores),
+    }
 
 
 def make_cells(args):
     """List the models to fit: scores for each share of labels, rivals without any."""
     params = parse_params(args.params)
+    rows = {"limit": args.limit}
+    if args.train == "all":
+        rows["train"] = "all"
     cells = []
     for name in args.sets:
         is_image = name in IMAGES
@@ -141,7 +171,7 @@ def make_cells(args):
                 for labels in args.labels if is_image else [0.0]:
                     rivals = [] if labels else args.rivals
                     if is_image:
-                        rivals = [rival for rival in rivals if rival in ("kNN", "cosine")]
+                        rivals = [rival for rival in rivals if rival in FOR_IMAGES]
                     for method in [*args.scores, *rivals]:
                         own = {} if method in RIVALS else params
                         cells.append(
@@ -152,26 +182,26 @@ def make_cells(args):
                                 "anomaly": anomaly,
                                 "labels": labels,
                                 "method": method,
-                                "settings": {"limit": args.limit, **own},
+                                "settings": rows | own,
                             }
                         )
     return cells
 
 
-def print_tables(rows):
-    """Print a table for each image set, and one for all tables."""
+def print_tables(rows, metric):
+    """Print a metric, one table for each image set and one for all tables."""
     kinds = [row["set"] if row["set"] in IMAGES else "tables" for row in rows]
     for kind in dict.fromkeys(kinds):
         own = [row for row, its in zip(rows, kinds) if its == kind]
         by = "anomaly" if kind in IMAGES else "set"
         columns = dict.fromkeys(row[by] for row in own)
         names = [str(c).split("/")[-1].split("_", 1)[-1][:11] for c in columns]
-        print(f"\n| {kind} | " + " | ".join(names) + " | mean | lowest |")
+        print(f"\n| {kind}, {metric} | " + " | ".join(names) + " | mean | lowest |")
         print("|---" * (len(names) + 3) + "|")
         for labels, method in dict.fromkeys((row["labels"], row["method"]) for row in own):
             line = [row for row in own if (row["labels"], row["method"]) == (labels, method)]
             means = [
-                np.mean([row["auc"] for row in line if row[by] == column])
+                np.mean([row[metric] for row in line if row[by] == column])
                 for column in columns
             ]
             title = f"{method}, {labels:.0%} labels" if kind in IMAGES else method
@@ -186,12 +216,13 @@ def main():
     parser.add_argument("--out", type=Path, default=out, help="the results file")
     parser.add_argument("--part", choices=TABLES, default="test")
     parser.add_argument("--sets", nargs="+", help="(default: tables of the part, and images)")
+    parser.add_argument("--train", choices=("normal", "all"), default="normal")
     parser.add_argument("--classes", nargs="+", type=int, default=range(10))
     parser.add_argument("--seeds", type=int, help="(default: 2)")
     parser.add_argument("--labels", nargs="+", type=float, help="shares (default: 0 0.01 1)")
     scores = ("surprise", "elbo", "log_prob")
     parser.add_argument("--scores", nargs="*", choices=scores, default=scores)
-    parser.add_argument("--rivals", nargs="*", choices=RIVALS, default=list(RIVALS))
+    parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="(default: all)")
     parser.add_argument("--limit", type=int, metavar="N", help="train on N rows at most")
     parser.add_argument("--params", default="", help="of the detector, as in a call")
     parser.add_argument("--device", default="auto")
@@ -208,9 +239,17 @@ def main():
     args.seeds = args.seeds or 2
     args.labels = args.labels or [0.0, 0.01, 1.0]
     args.sets = args.sets or [*TABLES[args.part], *IMAGES]
+    if args.train == "all" and set(args.sets) & set(IMAGES):
+        parser.error("--train all is for tables: name them with --sets")
+    if args.rivals is None:
+        has_pyod = importlib.util.find_spec("pyod") is not None
+        args.rivals = [name for name in RIVALS if has_pyod or not name.startswith("PyOD")]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    cells = make_cells(args)
-    print_tables(run_cells(args.out, cells, lambda cell: run_cell(cell, args), ["auc"]))
+    rows = run_cells(
+        args.out, make_cells(args), lambda cell: run_cell(cell, args), METRICS, args.device
+    )
+    for metric in METRICS:
+        print_tables(rows, metric)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ import os
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.model_selection import train_test_split
 
 BUNDLED = {
     "digits": load_digits,
     "breast_cancer": load_breast_cancer,
     "wine": load_wine,
+    "iris": load_iris,
 }
 
 # Labels that each development set keeps, about five to ten a class where there are many.
@@ -28,6 +29,7 @@ N_LABELED = {
     "digits": 50,
     "breast_cancer": 20,
     "wine": 15,
+    "iris": 15,
     "sslbook/g241c": 100,
     "sslbook/Digit1": 50,
     "sslbook/BCI": 100,
@@ -82,14 +84,17 @@ def load_split(name, folder, n_rows, seed):
     return X_train, X_test, y_train, y_test
 
 
-def load_anomaly_split(name, folder, n_rows, seed):
-    """Split a table of ADBench for a detector that trains on normal rows.
+def load_anomaly_split(name, folder, n_rows, seed, train="normal"):
+    """Split a table of ADBench into rows to train on, rows to test, and what the latter are.
 
-    Returns half of the normal rows, `n_rows` at most, then all others, and which of these
-    are anomalies.
+    Training rows are half of the normal ones, `n_rows` at most, tested are all others; with
+    ``train="all"`` a detector trains on the rows that it is tested on.
     """
     with np.load(data_file(folder, name)) as arrays:
         X, y = arrays["X"].astype(float), arrays["y"]
+    if train == "all":
+        rows = np.random.RandomState(seed).permutation(len(X))[:n_rows]
+        return X[rows], X[rows], y[rows] == 1
     train, test = train_test_split(np.flatnonzero(y == 0), test_size=0.5, random_state=seed)
     test = np.r_[test, np.flatnonzero(y == 1)]
     return X[train[:n_rows]], X[test], y[test] == 1

@@ -1,7 +1,7 @@
 r"""Compare settings of the estimators over development sets: how the defaults were chosen.
 
     python examples/benchmarks/defaults.py classifier --data FOLDER \
-        "" "alpha=0.3" "alpha=inf" "hidden_layer_sizes=(128, 128)"
+        "" "alpha=1" "alpha=inf" "hidden_layer_sizes=(128, 128)"
     python examples/benchmarks/defaults.py detector --data FOLDER "" "latent_dim=2"
 
 Each argument is one setting, a list of parameters that differ from the defaults; "" is the
@@ -35,6 +35,7 @@ SETS = {
         "digits",
         "breast_cancer",
         "wine",
+        "iris",
         "sslbook/g241c",
         "sslbook/Digit1",
         "mnist",
