@@ -6,9 +6,10 @@ r"""Accuracy with few labels: the classifier with its defaults, its sibling ES, 
 
 Every model sees the same rows and labels. Labels are drawn with the classes' shares; a set of
 Chapelle, Schoelkopf and Zien comes with its own splits of 10 and 100 labels and is tested on
-the rows without, all others on rows that were not trained on. Ours take series with
-``network="recurrent"`` and all else as by default. Rivals get tables standardised, series as
-tables, and images in [0, 1]; those that cannot use unlabeled rows see the labeled ones alone.
+the rows without, all others on rows that were not trained on. Ours take windows that begin
+anywhere in a movement with ``network="recurrent"`` and all else as by default. Rivals get
+tables standardised, series as tables, and images in [0, 1]; those that cannot use unlabeled
+rows see the labeled ones alone.
 A finished line of the results file is not run again.
 """
 
@@ -45,7 +46,9 @@ from common import run_cells, values_of
 TABLES = list(BUNDLED)
 OWN_SPLITS = ["sslbook/g241c", "sslbook/Digit1", "sslbook/BCI"]
 IMAGES = ["mnist", "fashion_mnist"]
-SERIES = ["uci_har", "aeon/ArrowHead", "aeon/BasicMotions", "aeon/GunPoint"]
+# Series of arbitrary phase, and aligned ones, whose time steps are columns like others.
+WINDOWS = ["uci_har", "aeon/BasicMotions"]
+SERIES = [*WINDOWS, "aeon/ArrowHead", "aeon/GunPoint"]
 LABELS = ["1/class", "5/class", "10/class", "1%", "5%", "25%", "100%"]
 METRICS = ["accuracy", "log_loss", "calibration_error"]
 N_BINS = 15
@@ -133,30 +136,30 @@ def run_cell(cell, args):
     return {name: metrics.get(name, np.nan) for name in METRICS}
 
 
+def label_counts(name, args):
+    """Map the texts of ``--labels`` that a set can have to numbers of labels, rising."""
+    if name in OWN_SPLITS:
+        return {"10": 10, "100": 100}
+    y = load_split(name, args.data, args.rows, 0)[2]
+    n_classes = len(np.unique(y))
+    counts = {text: count(text, len(y), n_classes) for text in args.labels}
+    few = {text: n for text, n in counts.items() if n_classes <= n <= len(y) - n_classes}
+    full = {"100%": len(y)} if "100%" in counts else {}
+    return dict(sorted(few.items(), key=lambda item: item[1])) | full
+
+
 def make_cells(args):
     """List the fits; a number of labels that a set cannot have is left out."""
     cells = []
     for name in args.sets:
-        if name in OWN_SPLITS:
-            amounts = ["10", "100"]
-        else:
-            y = load_split(name, args.data, args.rows, 0)[2]
-            n_classes = len(np.unique(y))
-            counts = {text: count(text, len(y), n_classes) for text in args.labels}
-            amounts = sorted(
-                (text for text, n in counts.items() if n_classes <= n <= len(y) - n_classes),
-                key=counts.get,
-            )
-            if "100%" in counts:
-                amounts.append("100%")
-        for labels in amounts:
+        for labels in label_counts(name, args):
             for model in args.models:
                 if labels == "100%" and model in SEMI_SUPERVISED:
                     continue
                 for seed in range(args.seeds):
                     settings = {"rows": args.rows}
                     if model in OURS:
-                        kind = {"network": "recurrent"} if name in SERIES else {}
+                        kind = {"network": "recurrent"} if name in WINDOWS else {}
                         settings.update(kind | OURS[model] | parse_params(args.params))
                     cells.append(
                         {
@@ -218,14 +221,14 @@ def print_tables(rows, models):
         print(f"| mean {metric} | | " + " | ".join(texts) + " |")
 
 
-def draw(rows, models, path):
+def draw(rows, args, path):
     """Draw the accuracy over the number of labels, a panel for each set."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    sets = list(dict.fromkeys(row["set"] for row in rows))
+    sets = args.sets
     n_columns = min(4, len(sets))
     n_lines = -(-len(sets) // n_columns)
     figure, axes = plt.subplots(
@@ -236,14 +239,15 @@ def draw(rows, models, path):
         layout="constrained",
     )
     for ax, name in zip(axes.flat, sets):
-        amounts = list(dict.fromkeys(row["labels"] for row in rows if row["set"] == name))
-        for i, model in enumerate(models):
+        counts = label_counts(name, args)
+        for i, model in enumerate(args.models):
             means = [
-                mean_of(rows, "accuracy", set=name, labels=n, model=model) for n in amounts
+                mean_of(rows, "accuracy", set=name, labels=text, model=model)
+                for text in counts
             ]
             ours = model == "SSVAE"
             ax.plot(
-                amounts,
+                list(counts.values()),
                 means,
                 marker="o",
                 markersize=4 if ours else 2.5,
@@ -253,15 +257,18 @@ def draw(rows, models, path):
                 label=model,
             )
         ax.set_title(name.split("/")[-1], fontsize=10)
+        ax.set_xscale("log")
+        ax.set_xticks(list(counts.values()), map(str, counts.values()), minor=False)
+        ax.minorticks_off()
         ax.tick_params(labelsize=7)
-        ax.tick_params(axis="x", rotation=30)
     for ax in axes.flat[len(sets) :]:
         ax.axis("off")
+    figure.supxlabel("number of labels", fontsize=10)
     figure.supylabel("accuracy", fontsize=10)
     figure.legend(
         *axes.flat[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=min(5, len(models)),
+        loc="outside upper center",
+        ncols=min(5, len(args.models)),
         fontsize=8,
         frameon=False,
     )
@@ -287,7 +294,7 @@ def main():
         args.out, make_cells(args), lambda cell: run_cell(cell, args), METRICS, args.device
     )
     print_tables(rows, args.models)
-    draw(rows, args.models, args.out.with_suffix(".png"))
+    draw(rows, args, args.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":
