@@ -206,7 +206,8 @@ def print_tables(rows, metric):
             ]
             title = f"{method}, {labels:.0%} labels" if kind in IMAGES else method
             figures = [*means, np.mean(means), np.min(means)]
-            print(f"| {title} | " + " | ".join(f"{v:.3f}" for v in figures) + " |")
+            texts = ["-" if np.isnan(value) else f"{value:.3f}" for value in figures]
+            print(f"| {title} | " + " | ".join(texts) + " |")
 
 
 def main():
