@@ -82,9 +82,8 @@ def by_estimator(make):
     return lambda X, X_test: make().fit(X).score_samples(X_test)
 
 
-def by_pyod(path, **params):
+def by_pyod(module, name, **params):
     """Turn a detector of PyOD, whose scores rise with abnormality, into such a function."""
-    module, name = path.split(":")
 
     def scores(X, X_test):
         make = getattr(importlib.import_module(f"pyod.models.{module}"), name)
@@ -101,9 +100,9 @@ RIVALS = {
     "OneClassSVM": by_estimator(OneClassSVM),
     "PCA": pca_error,
     "EllipticEnvelope": by_estimator(lambda: EllipticEnvelope(random_state=0)),
-    "PyOD ECOD": by_pyod("ecod:ECOD"),
-    "PyOD AutoEncoder": by_pyod("auto_encoder:AutoEncoder", random_state=0, verbose=0),
-    "PyOD VAE": by_pyod("vae:VAE", random_state=0, verbose=0),
+    "PyOD ECOD": by_pyod("ecod", "ECOD"),
+    "PyOD AutoEncoder": by_pyod("auto_encoder", "AutoEncoder", random_state=0, verbose=0),
+    "PyOD VAE": by_pyod("vae", "VAE", random_state=0, verbose=0),
 }
 FOR_IMAGES = ("kNN", "cosine")
 
@@ -124,7 +123,7 @@ def load_images(name, folder, anomaly, limit, part, seed):
 
 
 def run_cell(cell, args):
-    """Fit one model; return the AUC of its score."""
+    """Fit one model; return the metrics of its score."""
     name, seed, settings = cell["set"], cell["seed"], dict(cell["settings"])
     limit, train = settings.pop("limit"), settings.pop("train", "normal")
     if name in IMAGES:

@@ -95,9 +95,9 @@ def load_anomaly_split(name, folder, n_rows, seed, train="normal"):
     if train == "all":
         rows = np.random.RandomState(seed).permutation(len(X))[:n_rows]
         return X[rows], X[rows], y[rows] == 1
-    train, test = train_test_split(np.flatnonzero(y == 0), test_size=0.5, random_state=seed)
+    fitted, test = train_test_split(np.flatnonzero(y == 0), test_size=0.5, random_state=seed)
     test = np.r_[test, np.flatnonzero(y == 1)]
-    return X[train[:n_rows]], X[test], y[test] == 1
+    return X[fitted[:n_rows]], X[test], y[test] == 1
 
 
 def hide_labels(y, n_labeled, seed, marker=-1):

@@ -258,7 +258,7 @@ def draw(rows, args, path):
             )
         ax.set_title(name.split("/")[-1], fontsize=10)
         ax.set_xscale("log")
-        ax.set_xticks(list(counts.values()), map(str, counts.values()), minor=False)
+        ax.set_xticks(list(counts.values()), map(str, counts.values()))
         ax.minorticks_off()
         ax.tick_params(labelsize=7)
     for ax in axes.flat[len(sets) :]:
