@@ -16,7 +16,6 @@ that ``--limit`` leaves over, and tables are those on which the defaults were ch
 others are the sets of ``--part test``.
 """
 
-import importlib
 import importlib.util
 import sys
 import warnings

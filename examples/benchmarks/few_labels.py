@@ -148,11 +148,11 @@ def label_counts(name, args):
     return dict(sorted(few.items(), key=lambda item: item[1])) | full
 
 
-def make_cells(args):
+def make_cells(args, counts):
     """List the fits; a number of labels that a set cannot have is left out."""
     cells = []
     for name in args.sets:
-        for labels in label_counts(name, args):
+        for labels in counts[name]:
             for model in args.models:
                 if labels == "100%" and model in SEMI_SUPERVISED:
                     continue
@@ -221,16 +221,15 @@ def print_tables(rows, models):
         print(f"| mean {metric} | | " + " | ".join(texts) + " |")
 
 
-def draw(rows, args, path):
+def draw(rows, models, counts, path):
     """Draw the accuracy over the number of labels, a panel for each set."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    sets = args.sets
-    n_columns = min(4, len(sets))
-    n_lines = -(-len(sets) // n_columns)
+    n_columns = min(4, len(counts))
+    n_lines = -(-len(counts) // n_columns)
     figure, axes = plt.subplots(
         n_lines,
         n_columns,
@@ -238,16 +237,16 @@ def draw(rows, args, path):
         squeeze=False,
         layout="constrained",
     )
-    for ax, name in zip(axes.flat, sets):
-        counts = label_counts(name, args)
-        for i, model in enumerate(args.models):
+    for ax, (name, amounts) in zip(axes.flat, counts.items()):
+        numbers = list(amounts.values())
+        for i, model in enumerate(models):
             means = [
                 mean_of(rows, "accuracy", set=name, labels=text, model=model)
-                for text in counts
+                for text in amounts
             ]
             ours = model == "SSVAE"
             ax.plot(
-                list(counts.values()),
+                numbers,
                 means,
                 marker="o",
                 markersize=4 if ours else 2.5,
@@ -258,17 +257,17 @@ def draw(rows, args, path):
             )
         ax.set_title(name.split("/")[-1], fontsize=10)
         ax.set_xscale("log")
-        ax.set_xticks(list(counts.values()), map(str, counts.values()))
+        ax.set_xticks(numbers, map(str, numbers))
         ax.minorticks_off()
         ax.tick_params(labelsize=7)
-    for ax in axes.flat[len(sets) :]:
+    for ax in axes.flat[len(counts) :]:
         ax.axis("off")
     figure.supxlabel("number of labels", fontsize=10)
     figure.supylabel("accuracy", fontsize=10)
     figure.legend(
         *axes.flat[0].get_legend_handles_labels(),
         loc="outside upper center",
-        ncols=min(5, len(args.models)),
+        ncols=min(5, len(models)),
         fontsize=8,
         frameon=False,
     )
@@ -290,11 +289,11 @@ def main():
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    rows = run_cells(
-        args.out, make_cells(args), lambda cell: run_cell(cell, args), METRICS, args.device
-    )
+    counts = {name: label_counts(name, args) for name in args.sets}
+    cells = make_cells(args, counts)
+    rows = run_cells(args.out, cells, lambda cell: run_cell(cell, args), METRICS, args.device)
     print_tables(rows, args.models)
-    draw(rows, args, args.out.with_suffix(".png"))
+    draw(rows, args.models, counts, args.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":
