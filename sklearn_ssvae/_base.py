@@ -65,6 +65,15 @@ BROUGHT_ALONG = (
 MIN_AUTO_ALPHA = 0.3
 MIN_LABEL_NATS = 12.0
 
+# The "auto" weight of the KL divergence: under a prior that knows the classes, more than
+# that of the bound lets late evidence weigh against the first clusters.
+AUTO_BETA = 1.0
+AUTO_BETA_CLASS_CONDITIONAL = 2.0
+
+# The "auto" step size; a recurrent network has few weights, each used at every step.
+AUTO_LEARNING_RATE = 1e-3
+AUTO_LEARNING_RATE_RECURRENT = 3e-3
+
 # torch initialises weights from its global generator, which threads share.
 _INIT_LOCK = threading.Lock()
 
@@ -283,6 +292,18 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             return self.alpha
         return max(MIN_AUTO_ALPHA, MIN_LABEL_NATS / n_features)
 
+    def _choose_beta(self, module):
+        if self.beta != "auto":
+            return self.beta
+        knows_classes = isinstance(module.prior, PRIORS["class_conditional"])
+        return AUTO_BETA_CLASS_CONDITIONAL if knows_classes else AUTO_BETA
+
+    def _choose_learning_rate(self, module):
+        if self.learning_rate != "auto":
+            return self.learning_rate
+        recurrent = isinstance(module.encoder, NETWORKS["recurrent"][0])
+        return AUTO_LEARNING_RATE_RECURRENT if recurrent else AUTO_LEARNING_RATE
+
     def _choose_batch_size(self, n_samples):
         if self.batch_size != "auto":
             return self.batch_size
@@ -363,12 +384,12 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         settings = {
             "labeled_fraction": self.labeled_fraction,
             "criterion__alpha": self._choose_alpha(module.n_features),
-            "criterion__beta": self.beta,
+            "criterion__beta": self._choose_beta(module),
             "criterion__consistency": self.consistency,
             "criterion__class_shares": class_shares,
             "criterion__n_density_classes": n_density_classes,
             **optimizer_params(self.optimizer, device),
-            "lr": self.learning_rate,
+            "lr": self._choose_learning_rate(module),
             "max_epochs": self.max_epochs,
             "batch_size": self._choose_batch_size(n_samples),
             "train_split": None if valid is None else predefined_split(valid),

@@ -85,9 +85,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         where that is more: ``max(0.3, 12 / n_features)``. ``inf`` leaves nothing else:
         encoder and classifier alone, trained on the labeled rows alone (the paper's ES);
         such a model has no `transform`, `reconstruct`, `sample` and `score_samples`.
-    beta : float, default=2.0
+    beta : float or "auto", default="auto"
         Weight of the KL divergence in the ELBO, at least 0; 1 is the true ELBO, less
-        reconstructs better, more keeps z closer to its prior.
+        reconstructs better, more keeps z closer to its prior. "auto" is 2 with the
+        class-conditional prior and 1 with the normal one.
     consistency : float, default=8.0
         Weight gamma, in nats of the ELBO, at least 0. I is the change of pi between a row
         and two neighbors that should have its class: its own reconstruction, and the worst
@@ -107,8 +108,9 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     batch_size : int or "auto", default="auto"
         Rows of a batch, labeled and unlabeled together. "auto" is a twentieth of the rows,
         but at least 32 and at most 128.
-    learning_rate : float, default=1e-3
-        Step size of the optimizer.
+    learning_rate : float or "auto", default="auto"
+        Step size of the optimizer. "auto" is 3e-3 for the network "recurrent" and 1e-3 for
+        all others.
     optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"
         "rmsprop" is the paper's: smoothing 0.9, no momentum. A subclass of
         ``torch.optim.Optimizer`` works as well; its options go into `net_params` as
@@ -211,6 +213,11 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         **BaseSSVAE._parameter_constraints,
         "prior": [StrOptions({"auto", *PRIORS})],
         "alpha": [Interval(Real, 0, np.inf, closed="right"), StrOptions({"auto"})],
+        "beta": [*BaseSSVAE._parameter_constraints["beta"], StrOptions({"auto"})],
+        "learning_rate": [
+            *BaseSSVAE._parameter_constraints["learning_rate"],
+            StrOptions({"auto"}),
+        ],
         "class_prior": ["array-like", None],
     }
 
@@ -225,13 +232,13 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         prior="auto",
         decoder_label="auto",
         alpha="auto",
-        beta=2.0,
+        beta="auto",
         consistency=8.0,
         class_prior=None,
         labeled_fraction=0.1,
         max_epochs="auto",
         batch_size="auto",
-        learning_rate=1e-3,
+        learning_rate="auto",
         optimizer="adam",
         early_stopping=False,
         validation_fraction=0.1,

@@ -242,6 +242,26 @@ def test_a_label_counts_twelve_nats_at_least(n_features, alpha, make_classifier)
     assert clf.net_.criterion_.alpha == clf.alpha_
 
 
+@pytest.mark.parametrize(
+    ("params", "beta", "learning_rate"),
+    [
+        ({}, 2.0, 1e-3),
+        ({"prior": "normal"}, 1.0, 1e-3),
+        ({"network": "recurrent"}, 1.0, 3e-3),
+    ],
+)
+def test_beta_follows_the_prior_and_the_learning_rate_the_network(params, beta, learning_rate):
+    X = np.random.RandomState(0).normal(size=(60, 4, 2))
+    y = np.arange(60) % 3 - 1
+    clf = SSVAEClassifier(max_epochs=1, **params).fit(X, y)
+    started_from_it = SSVAEClassifier(max_epochs=1).fit(X, y, init_model=clf)
+    for fitted in (clf, started_from_it):
+        assert fitted.net_.criterion_.beta == beta
+        assert fitted.net_.lr == learning_rate
+    chosen = SSVAEClassifier(max_epochs=1, beta=0.5, learning_rate=0.01, **params).fit(X, y)
+    assert (chosen.net_.criterion_.beta, chosen.net_.lr) == (0.5, 0.01)
+
+
 def test_the_density_of_four_columns_does_not_outvote_the_labels():
     """With alpha=0.3 two kinds of iris fall together, and the accuracy is 2/3."""
     X, y = load_iris(return_X_y=True)
