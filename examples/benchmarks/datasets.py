@@ -3,9 +3,9 @@
 scikit-learn's own sets are always there. The others are .npz files in a folder named by
 ``--data`` or the environment variable ``SSVAE_DATA``: MNIST and Fashion-MNIST as
 ``X_train, y_train, X_test, y_test`` (make them with ``sklearn.datasets.fetch_openml`` from
-"mnist_784" and "Fashion-MNIST"), UCI-HAR in the same form (UCI archive, data set 240),
-ADBench's "Classical" sets and the sets of Chapelle, Schoelkopf and Zien's
-"Semi-Supervised Learning" as ``X, y``.
+"mnist_784" and "Fashion-MNIST"), UCI-HAR in the same form (UCI archive, data set 240; nine
+channels: body acceleration, gyroscope, total acceleration), ADBench's "Classical" sets and
+the sets of Chapelle, Schoelkopf and Zien's "Semi-Supervised Learning" as ``X, y``.
 """
 
 import argparse

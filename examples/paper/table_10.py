@@ -2,8 +2,8 @@
 
     python examples/paper/table_10.py --data FOLDER
 
-Body acceleration and gyroscope (six channels) over 128 steps, six activities; test on the
-2,947 test rows. The paper has one run of each and no epochs; its predecessor, the blog post
+Gyroscope and acceleration (six channels) over 128 steps, six activities; test on the 2,947
+test rows. The paper has one run of each and no epochs; its predecessor, the blog post
 "One Model to Rule Them All", trains the recurrent models for 40 epochs.
 """
 
