@@ -93,6 +93,10 @@ def _concatenate_history(history, epoch_terms):
     }
 
 
+def _is_recurrent(module):
+    return isinstance(module.encoder, NETWORKS["recurrent"][0])
+
+
 def _wrap_vae(module, vae):
     """Give a module without pi heads the weights of a user's own trained VAE."""
     if module.decoder is None:
@@ -132,10 +136,11 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     """Shared parameters, training and passes; the two estimators are its only heirs."""
 
     # What "auto" means: the sizes of the dense network, the largest batch, and for how many
-    # batches to train within which bounds of epochs.
+    # batches to train, any network or a recurrent one, within which bounds of epochs.
     _auto_hidden_layer_sizes = (512, 128)
     _max_auto_batch_size = 512
     _auto_batches = 2000
+    _auto_batches_recurrent = 2000
     _auto_epochs = (10, 100)
 
     _parameter_constraints: dict = {
@@ -301,7 +306,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _choose_learning_rate(self, module):
         if self.learning_rate != "auto":
             return self.learning_rate
-        recurrent = isinstance(module.encoder, NETWORKS["recurrent"][0])
+        recurrent = _is_recurrent(module)
         return AUTO_LEARNING_RATE_RECURRENT if recurrent else AUTO_LEARNING_RATE
 
     def _choose_batch_size(self, n_samples):
@@ -312,8 +317,10 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _choose_max_epochs(self, net, rows):
         if net.max_epochs != "auto":
             return net.max_epochs
+        recurrent = _is_recurrent(net.module_)
+        n_wanted = self._auto_batches_recurrent if recurrent else self._auto_batches
         n_batches = len(net.get_iterator(rows, training=True))
-        return int(np.clip(math.ceil(self._auto_batches / n_batches), *self._auto_epochs))
+        return int(np.clip(math.ceil(n_wanted / n_batches), *self._auto_epochs))
 
     def _architecture_for(self, row_shape, likelihood, heads):
         """Return the arguments of `SSVAE` that the parameters and the data ask for."""

@@ -104,7 +104,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         make this share. The paper's is 0.5.
     max_epochs : int or "auto", default="auto"
         Epochs of a fit. One epoch passes every unlabeled row once. "auto" makes 10,000
-        batches of them, but 10 epochs at least and 50 at most.
+        batches of them, with the network "recurrent" 1,000, but 10 epochs at least and 50
+        at most.
     batch_size : int or "auto", default="auto"
         Rows of a batch, labeled and unlabeled together. "auto" is a twentieth of the rows,
         but at least 32 and at most 128.
@@ -207,6 +208,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     _auto_hidden_layer_sizes = (512, 512)
     _max_auto_batch_size = 128
     _auto_batches = 10_000
+    _auto_batches_recurrent = 1_000
     _auto_epochs = (10, 50)
 
     _parameter_constraints: dict = {

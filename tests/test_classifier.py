@@ -467,6 +467,10 @@ def test_auto_epochs_make_a_number_of_batches_within_bounds(
     for batch_size, n_epochs in [(30, 6), (300, 8), (3, 2)]:  # 10, 1 and 100 batches an epoch
         clf = make_classifier(max_epochs="auto", batch_size=batch_size).fit(X, y)
         assert clf.n_iter_ == n_epochs
+    monkeypatch.setattr(SSVAEClassifier, "_auto_batches_recurrent", 35)
+    series = make_classifier(network="recurrent", hidden_layer_sizes=(8, 8, 8))
+    series.set_params(max_epochs="auto", batch_size=30, input_shape=(X.shape[1], 1))
+    assert series.fit(X, y).n_iter_ == 4
 
 
 def test_the_shares_of_the_classes_are_those_of_all_labels_so_far(blobs, make_classifier):

@@ -183,6 +183,15 @@ def test_a_row_keeps_all_its_factors_or_none(common):
     assert (y[~labeled] == -1).all()
 
 
+def test_series_have_gyroscope_and_gravity_as_the_papers_six_channels(common, tmp_path):
+    X = np.broadcast_to(np.arange(9.0), (4, 128, 9))
+    y = np.arange(1, 5)
+    np.savez(tmp_path / "uci_har.npz", X_train=X, y_train=y, X_test=X, y_test=y)
+    X_train, _, X_test, _ = common.load("uci_har", tmp_path)
+    for part in (X_train, X_test):
+        np.testing.assert_array_equal(part[0, 0], [3, 4, 5, 6, 7, 8])
+
+
 def test_improbable_rows_are_the_anomalies(common):
     assert common.anomaly_auc(np.array([-1.0, -2, -30, -40]), [False, False, True, True]) == 1
     assert (
