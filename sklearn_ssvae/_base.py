@@ -140,7 +140,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     _auto_hidden_layer_sizes = (512, 128)
     _max_auto_batch_size = 512
     _auto_batches = 2000
-    _auto_batches_recurrent = 2000
+    _auto_batches_recurrent = _auto_batches
     _auto_epochs = (10, 100)
 
     _parameter_constraints: dict = {
@@ -306,8 +306,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _choose_learning_rate(self, module):
         if self.learning_rate != "auto":
             return self.learning_rate
-        recurrent = _is_recurrent(module)
-        return AUTO_LEARNING_RATE_RECURRENT if recurrent else AUTO_LEARNING_RATE
+        return AUTO_LEARNING_RATE_RECURRENT if _is_recurrent(module) else AUTO_LEARNING_RATE
 
     def _choose_batch_size(self, n_samples):
         if self.batch_size != "auto":
