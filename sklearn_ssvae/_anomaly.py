@@ -123,8 +123,11 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         Weight of the KL divergence in the ELBO, at least 0; 1 is the true ELBO, less
         reconstructs better, more keeps z closer to its prior.
     consistency : float, default=0.0
-        Weight, in nats of the ELBO, of the change of pi between a row and two neighbors
-        that should have its kind, see `SSVAEClassifier`.
+        Weight, in nats of the ELBO, of the change of pi between a row and neighbors that
+        should have its kind, see `SSVAEClassifier`.
+    augmentation : "auto", callable or None, default="auto"
+        What changes a row and leaves its kind, see `SSVAEClassifier`. Only used if
+        `consistency` is not 0.
     labeled_fraction : float, default=0.1
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. The paper's is 0.5.
@@ -281,6 +284,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         alpha="auto",
         beta=1.0,
         consistency=0.0,
+        augmentation="auto",
         labeled_fraction=0.1,
         anomaly_score="surprise",
         contamination="auto",
@@ -311,6 +315,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             alpha=alpha,
             beta=beta,
             consistency=consistency,
+            augmentation=augmentation,
             labeled_fraction=labeled_fraction,
             max_epochs=max_epochs,
             batch_size=batch_size,

@@ -23,6 +23,7 @@ from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 from torch import nn
 
+from ._augmentation import reach, shift_images, shift_series
 from ._batching import Rows
 from ._data import (
     NOT_BERNOULLI,
@@ -157,6 +158,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         "decoder_label": [StrOptions({"auto", "predicted", "observed"}), None],
         "beta": [Interval(Real, 0, None, closed="left")],
         "consistency": [Interval(Real, 0, None, closed="left")],
+        "augmentation": [StrOptions({"auto"}), callable, None],
         "labeled_fraction": [Interval(Real, 0, 1, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [
@@ -191,6 +193,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         alpha,
         beta,
         consistency,
+        augmentation,
         labeled_fraction,
         max_epochs,
         batch_size,
@@ -217,6 +220,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.alpha = alpha
         self.beta = beta
         self.consistency = consistency
+        self.augmentation = augmentation
         self.labeled_fraction = labeled_fraction
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -302,6 +306,15 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             return self.beta
         knows_classes = isinstance(module.prior, PRIORS["class_conditional"])
         return AUTO_BETA_CLASS_CONDITIONAL if knows_classes else AUTO_BETA
+
+    def _choose_augmentation(self, module):
+        if self.augmentation != "auto":
+            return self.augmentation
+        if module.sees_images and all(map(reach, module.input_shape[:2])):
+            return shift_images
+        if _is_recurrent(module) and reach(module.input_shape[0]):
+            return shift_series
+        return None
 
     def _choose_learning_rate(self, module):
         if self.learning_rate != "auto":
@@ -389,6 +402,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         callbacks += clone(list(self.callbacks or []), safe=False)
         settings = {
             "labeled_fraction": self.labeled_fraction,
+            "augmentation": self._choose_augmentation(module),
             "criterion__alpha": self._choose_alpha(module.n_features),
             "criterion__beta": self._choose_beta(module),
             "criterion__consistency": self.consistency,

@@ -91,10 +91,19 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         class-conditional prior and 1 with the normal one.
     consistency : float, default=8.0
         Weight gamma, in nats of the ELBO, at least 0. I is the change of pi between a row
-        and two neighbors that should have its class: its own reconstruction, and the worst
-        row near by (virtual adversarial training [2]_). B is the divergence of the mean pi
-        of a batch from the classes' shares, see `class_prior`. 0 trains twice as fast.
-        Its weight per feature never exceeds `alpha`.
+        and neighbors that should have its class: its own reconstruction, the worst row
+        near by (virtual adversarial training [2]_), and the row as `augmentation` changes
+        it. B is the divergence of the mean pi of a batch from the classes' shares, see
+        `class_prior`. 0 trains twice as fast. Its weight per feature never exceeds `alpha`.
+    augmentation : "auto", callable or None, default="auto"
+        What changes a row and leaves its class. "auto" shifts images, rows of shape
+        (height, width) or (height, width, channels), by up to a fourteenth of height and
+        width, and series of the network "recurrent" by as much of their time; it leaves
+        alone what has fewer than 14 pixels in either direction, or time steps. Images that
+        come flat need `input_shape`. None changes nothing, as suits rows whose axes are no
+        height and width. A function ``augmentation(x, generator)`` gets a Tensor of shape
+        (n, ...) in the rows' own units, with a CPU ``torch.Generator`` for its draws, and
+        returns changed rows of the same shape.
     class_prior : array-like of shape (n_classes,) or list of them, default=None
         Share of each class among all rows, in the order of `classes_`; positive, with sum
         1. By default that among the labels. Pass it where labels were picked so that their
@@ -236,6 +245,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         alpha="auto",
         beta="auto",
         consistency=8.0,
+        augmentation="auto",
         class_prior=None,
         labeled_fraction=0.1,
         max_epochs="auto",
@@ -264,6 +274,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             alpha=alpha,
             beta=beta,
             consistency=consistency,
+            augmentation=augmentation,
             labeled_fraction=labeled_fraction,
             max_epochs=max_epochs,
             batch_size=batch_size,

@@ -122,6 +122,11 @@ class SSVAE(nn.Module):
         return x.to(self.encoder_dtype)
 
     @property
+    def sees_images(self):
+        """Whether a row is (height, width) or (height, width, channels) to the network."""
+        return len(self.input_shape) in (2, 3) and len(self.latent_shape) == 1
+
+    @property
     def encoder_dtype(self):
         """Dtype of the weights."""
         return next(self.encoder.parameters()).dtype
@@ -176,16 +181,16 @@ class SSVAE(nn.Module):
         """Distance of the adversary from its row, in standardised units."""
         return min(MAX_RADIUS, RADIUS_BY_FEATURE * math.sqrt(self.n_features))
 
-    def inconsistency(self, x, logits, x_decoded, generator):
+    def inconsistency(self, x, logits, others, generator):
         r"""How much pi of a row changes where its class should not.
 
-        .. math:: KL(\pi(x) || \pi(\hat x)) + KL(\pi(x) || \pi(x + r)), \quad
+        .. math:: \sum_{x'} KL(\pi(x) || \pi(x')) + KL(\pi(x) || \pi(x + r)), \quad
             r = \rho \frac{g}{|g|}, \quad g = \nabla_d KL(\pi(x) || \pi(x + d))
 
-        The first is the change from the row to its own reconstruction from a draw of z, the
-        second that to the worst neighbor at the distance rho, `adversarial_radius` (virtual
-        adversarial training, Miyato et al. 2018, arXiv:1704.03976, with one power
-        iteration). pi(x) is a target here and has no gradient.
+        The sum is over rows that should have the same class, the last term is the change to
+        the worst neighbor at the distance rho, `adversarial_radius` (virtual adversarial
+        training, Miyato et al. 2018, arXiv:1704.03976, with one power iteration). pi(x) is
+        a target here and has no gradient.
 
         Parameters
         ----------
@@ -193,8 +198,8 @@ class SSVAE(nn.Module):
             Standardised rows.
         logits : dict of Tensor of shape (n, [n_steps,] n_classes)
             The pi heads for them.
-        x_decoded : Tensor of shape (n, n_features)
-            Mean of p(x | pi, z) with a draw of z from q(z|x).
+        others : list of Tensor of shape (n, n_features)
+            Standardised rows that should each have the class of the row in their place.
         generator : torch.Generator on the CPU
             Source of the trial step d.
 
@@ -210,11 +215,11 @@ class SSVAE(nn.Module):
             self.divergence_of_pi(log_pi, x + trial).sum(), trial
         )
         adversary = x + self.adversarial_radius * F.normalize(gradient, eps=1e-30)
-        both = self.divergence_of_pi(
-            [torch.cat([target, target]) for target in log_pi],
-            torch.cat([x_decoded.detach(), adversary]),
+        others = [*others, adversary]
+        divergence = self.divergence_of_pi(
+            [torch.cat(len(others) * [target]) for target in log_pi], torch.cat(others)
         )
-        return both[: len(x)] + both[len(x) :]
+        return divergence.reshape(len(others), -1).sum(dim=0)
 
     def class_log_probs(self, logits):
         r"""Pool a head over time: the class probabilities of each row.
@@ -327,7 +332,18 @@ class SSVAE(nn.Module):
             for layer in tracking:
                 layer.track_running_stats = True
 
-    def forward(self, x, generator=None, codes=None, perturb=False):
+    def _augmented(self, x, augmentation, generator):
+        """Rows in their own units as an augmentation changes them."""
+        rows = x.unflatten(1, self.input_shape)
+        augmented = augmentation(rows, generator)
+        if augmented.shape != rows.shape:
+            raise ValueError(
+                f"augmentation turned rows of shape {tuple(rows.shape)} into "
+                f"{tuple(augmented.shape)}. It must return a tensor of the shape it got."
+            )
+        return augmented.flatten(1)
+
+    def forward(self, x, generator=None, codes=None, perturb=False, augmentation=None):
         """Compute what the loss needs.
 
         Parameters
@@ -340,6 +356,9 @@ class SSVAE(nn.Module):
             Labels for prior and decoder to read in place of pi, -1 where there is none.
         perturb : bool, default=False
             Whether to compute the inconsistency of pi as well; needs a generator.
+        augmentation : callable, default=None
+            Gives rows of the same classes for it, from a Tensor of shape
+            (n, *input_shape) in the rows' own units and the generator.
 
         Returns
         -------
@@ -353,7 +372,7 @@ class SSVAE(nn.Module):
             What `inconsistency` computes, None unless asked for or without heads.
         """
         with self._drawing_from(generator):
-            x = self.standardize(x)
+            rows, x = x, self.standardize(x)
             logits, mean, log_var = self.encode(x)
             if self.decoder is None:
                 return logits, None, None, None
@@ -368,9 +387,11 @@ class SSVAE(nn.Module):
             kl = self.prior.kl_divergence(mean, log_var, logits, codes)
             if not (perturb and logits):
                 return logits, log_prob, kl, None
-            x_decoded = self.likelihood.mean(params)
+            others = [self.likelihood.mean(params).detach()]
+            if augmentation is not None:
+                others.append(self.standardize(self._augmented(rows, augmentation, generator)))
             with self._keeping_running_averages():
-                inconsistency = self.inconsistency(x, logits, x_decoded, generator)
+                inconsistency = self.inconsistency(x, logits, others, generator)
             return logits, log_prob, kl, inconsistency
 
     def log_prob(self, x):

@@ -176,15 +176,18 @@ class SSVAENet(NeuralNet):
         Source of shuffles and noise, on the CPU whatever the device.
     labeled_fraction : float
         Share of labeled rows in a batch.
+    augmentation : callable, default=None
+        What else makes rows of the same class, see `SSVAE.forward`.
     **kwargs
         Parameters of `skorch.NeuralNet`.
     """
 
-    def __init__(self, module, generator, labeled_fraction=0.5, **kwargs):
+    def __init__(self, module, generator, labeled_fraction=0.5, augmentation=None, **kwargs):
         kwargs = {"criterion": SSVAELoss, "train_split": None, **kwargs}
         super().__init__(module, **kwargs)
         self.generator = generator
         self.labeled_fraction = labeled_fraction
+        self.augmentation = augmentation
         self.epoch_terms = []
         self._cache = {}
 
@@ -269,7 +272,9 @@ class SSVAENet(NeuralNet):
         x, codes = batch
         training = self.module_.training
         perturb = training and self.criterion_.consistency > 0
-        outputs = self.module_(x, generator, codes if training else None, perturb)
+        outputs = self.module_(
+            x, generator, codes if training else None, perturb, self.augmentation
+        )
         terms = self.criterion_.terms(*outputs, codes)
         values = torch.stack([value.detach() for value in terms.values()]).tolist()
         return outputs, terms["loss"], dict(zip(terms, values))

@@ -148,7 +148,7 @@ def measure(module, x, heads):
     """
     watched = _WatchedEncoder(module.encoder)
     module = _with_part(module, "encoder", watched)
-    if len(module.input_shape) in (2, 3) and len(module.latent_shape) == 1:
+    if module.sees_images:
         mean = module.standardize(module.reconstruct(x))
         x = module.standardize(x)
         error = torch.log((x - mean).square().sum(dim=1, keepdim=True) + TINY)

@@ -199,12 +199,12 @@ def _divergence(module, target, rows):
 
 
 @pytest.mark.parametrize("n_classes", [{"0": 3}, {"0": 3, "1": 2}])
-def test_inconsistency_is_the_change_of_pi_at_reconstruction_and_adversary(n_classes, x):
+def test_inconsistency_is_the_change_of_pi_at_other_rows_and_the_adversary(n_classes, x):
     """The adversary row by row: one trial step, then its gradient by differences."""
     module = _module(n_classes=n_classes, n_generative_classes=n_classes)
     logits = module.encode(x)[0]
-    decoded = torch.rand(4, 6, generator=torch.Generator().manual_seed(5)).double()
-    found = module.inconsistency(x, logits, decoded, torch.Generator().manual_seed(1))
+    others = torch.rand(2, 4, 6, generator=torch.Generator().manual_seed(5)).double()
+    found = module.inconsistency(x, logits, list(others), torch.Generator().manual_seed(1))
 
     trial = torch.randn(4, 6, generator=torch.Generator().manual_seed(1)).double()
     radius = 0.15 * 6**0.5
@@ -220,8 +220,8 @@ def test_inconsistency_is_the_change_of_pi_at_reconstruction_and_adversary(n_cla
             ]
         )
         adversary = x[row] + radius * gradient / gradient.norm()
-        expected = _divergence(module, target, adversary[None]) + _divergence(
-            module, target, decoded[row : row + 1]
+        expected = _divergence(module, target, adversary[None]) + sum(
+            _divergence(module, target, other[row : row + 1]) for other in others
         )
         assert found[row].item() == pytest.approx(expected.item(), rel=1e-4)
 

@@ -21,6 +21,7 @@ FLOORS = {
     "_data": 0,
     "_presets": 0,
     "networks": 1,
+    "_augmentation": 1,
     "_likelihoods": 1,
     "_priors": 1,
     "_loss": 1,
