@@ -112,7 +112,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. The paper's is 0.5.
     max_epochs : int or "auto", default="auto"
-        Epochs of a fit. One epoch passes every unlabeled row once. "auto" makes 10,000
+        Epochs of a fit. One epoch passes every unlabeled row once. "auto" makes 5,000
         batches of them, with the network "recurrent" 1,000, but 10 epochs at least and 50
         at most.
     batch_size : int or "auto", default="auto"
@@ -216,7 +216,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
 
     _auto_hidden_layer_sizes = (512, 512)
     _max_auto_batch_size = 128
-    _auto_batches = 10_000
+    _auto_batches = 5_000
     _auto_batches_recurrent = 1_000
     _auto_epochs = (10, 50)
 
