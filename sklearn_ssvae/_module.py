@@ -333,13 +333,13 @@ class SSVAE(nn.Module):
                 layer.track_running_stats = True
 
     def _augmented(self, x, augmentation, generator):
-        """Rows in their own units as an augmentation changes them."""
-        rows = x.unflatten(1, self.input_shape)
-        augmented = augmentation(rows, generator)
-        if augmented.shape != rows.shape:
+        """Rows in their own units as an augmentation changes them, if need be in place."""
+        shape = (len(x), *self.input_shape)
+        augmented = augmentation(x.reshape(shape).clone(), generator)
+        if augmented.shape != shape:
             raise ValueError(
-                f"augmentation turned rows of shape {tuple(rows.shape)} into "
-                f"{tuple(augmented.shape)}. It must return a tensor of the shape it got."
+                f"augmentation turned rows of shape {shape} into {tuple(augmented.shape)}. "
+                "It must return a tensor of the shape it got."
             )
         return augmented.flatten(1)
 

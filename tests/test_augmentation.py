@@ -95,6 +95,23 @@ def test_the_inconsistency_has_a_term_for_the_augmented_rows(blobs, make_classif
     assert inconsistency(further) > inconsistency(None) + 0.01
 
 
+def test_an_augmentation_may_change_its_rows_in_place(make_classifier):
+    X = np.random.RandomState(0).randint(0, 2, size=(60, 4)).astype(np.float32)
+
+    def without_the_first(x, generator):
+        return torch.cat([torch.zeros_like(x[:, :1]), x[:, 1:]], dim=1)
+
+    def in_place(x, generator):
+        x[:, 0] = 0
+        return x
+
+    trained = [
+        make_classifier(augmentation=augmentation).fit(X, np.arange(60) % 2).predict_proba(X)
+        for augmentation in (without_the_first, in_place)
+    ]
+    np.testing.assert_array_equal(*trained)
+
+
 def test_shifts_let_a_dense_network_know_bars_one_pixel_from_the_labeled_ones(
     make_classifier,
 ):
