@@ -7,9 +7,9 @@ r"""Accuracy with few labels: the classifier with its defaults, its sibling ES, 
 Every model sees the same rows and labels. Labels are drawn with the classes' shares; a set of
 Chapelle, Schoelkopf and Zien comes with its own splits of 10 and 100 labels and is tested on
 the rows without, all others on rows that were not trained on. Ours take windows that begin
-anywhere in a movement with ``network="recurrent"`` and all else as by default. Rivals get
-tables standardised, series as tables, and images in [0, 1]; those that cannot use unlabeled
-rows see the labeled ones alone.
+anywhere in a movement with ``network="recurrent"``, images in their shape, and all else as
+by default. Rivals get tables standardised, series as tables, and images flat, in [0, 1]; those
+that cannot use unlabeled rows see the labeled ones alone.
 A finished line of the results file is not run again.
 """
 

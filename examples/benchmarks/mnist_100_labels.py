@@ -19,6 +19,7 @@ from classification import run_table
 WITH_CONSISTENCY = {
     ("dense", 1000): {
         "consistency": 8.0,
+        "augmentation": None,
         "beta": 2.0,
         "labeled_fraction": 0.1,
         "batch_size": 256,
