@@ -2,13 +2,13 @@
 
 import torch
 
-# Images move by this share of their height and width at most, series of their time steps.
-MAX_SHIFT = 1 / 14
+# Images move by one place in so many of their height and width at most, series in time.
+PLACES_A_SHIFT = 14
 
 
 def reach(size):
     """Largest number of places by which an axis of this size is shifted."""
-    return int(size * MAX_SHIFT)
+    return size // PLACES_A_SHIFT
 
 
 def _shift(x, axis, generator):
