@@ -169,6 +169,11 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         "rmsprop" is the paper's: smoothing 0.9, no momentum. A subclass of
         ``torch.optim.Optimizer`` works as well; its options go into `net_params` as
         ``{"optimizer__weight_decay": 1e-4}``.
+    average : bool, default=False
+        Whether a fit ends with an average of the weights, over about its last 1,000 batches
+        or, of a short one, their last tenth, rather than with those of the last batch:
+        steadier from one epoch to the next. `warm_start` and `partial_fit` go on from the
+        weights themselves, as one longer fit would. Has no effect with `early_stopping`.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the labeled rows (stratified) and of
         the unlabeled ones, stop when their loss no longer falls by 1e-4, and keep the
@@ -293,6 +298,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         batch_size="auto",
         learning_rate=1e-3,
         optimizer="adam",
+        average=False,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -321,6 +327,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             batch_size=batch_size,
             learning_rate=learning_rate,
             optimizer=optimizer,
+            average=average,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,

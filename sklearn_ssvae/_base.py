@@ -167,6 +167,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         ],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "optimizer": [StrOptions(set(OPTIMIZERS)), type],
+        "average": ["boolean"],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -199,6 +200,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         batch_size,
         learning_rate,
         optimizer,
+        average,
         early_stopping,
         validation_fraction,
         n_iter_no_change,
@@ -226,6 +228,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.optimizer = optimizer
+        self.average = average
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -403,6 +406,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         settings = {
             "labeled_fraction": self.labeled_fraction,
             "augmentation": self._choose_augmentation(module),
+            "average": self.average and valid is None,
             "criterion__alpha": self._choose_alpha(module.n_features),
             "criterion__beta": self._choose_beta(module),
             "criterion__consistency": self.consistency,
@@ -510,12 +514,12 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if start is self:
             generator.set_state(self.net_.generator.get_state())
             if architecture == self._architecture:
-                net.load_optimizer_state(copy.deepcopy(self.net_.optimizer_state()))
+                net.load_training_state(copy.deepcopy(self.net_.training_state()))
         net.max_epochs = epochs or self._choose_max_epochs(net, train)
         with thread_limit(module):
             net.partial_fit(train)
         if epochs is None and not self.warm_start:
-            net.drop_optimizer_state()
+            net.drop_training_state()
 
         history = self.history_ if start is self else {}
         self.history_ = _concatenate_history(history, net.epoch_terms)

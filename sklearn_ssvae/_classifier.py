@@ -125,6 +125,11 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         "rmsprop" is the paper's: smoothing 0.9, no momentum. A subclass of
         ``torch.optim.Optimizer`` works as well; its options go into `net_params` as
         ``{"optimizer__weight_decay": 1e-4}``.
+    average : bool, default=True
+        Whether a fit ends with an average of the weights, over about its last 1,000 batches
+        or, of a short one, their last tenth, rather than with those of the last batch:
+        steadier from one epoch to the next. `warm_start` and `partial_fit` go on from the
+        weights themselves, as one longer fit would. Has no effect with `early_stopping`.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the labeled rows (stratified) and of
         the unlabeled ones, stop when their loss, without I and B, no longer falls by 1e-4,
@@ -252,6 +257,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         batch_size="auto",
         learning_rate="auto",
         optimizer="adam",
+        average=True,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -280,6 +286,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             batch_size=batch_size,
             learning_rate=learning_rate,
             optimizer=optimizer,
+            average=average,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,

@@ -11,6 +11,7 @@ from skorch.callbacks import Callback
 from skorch.dataset import get_len
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from ._batching import BalancedBatches
@@ -25,6 +26,11 @@ DIVERGED = (
     "callbacks=[skorch.callbacks.GradientNormClipping(1.0)]. The estimator is as it was "
     "before this call."
 )
+
+# The average of the weights forgets all but about the last thousand batches and, before
+# there are as many, all but the last tenth.
+MAX_AVERAGE_DECAY = 0.999
+AVERAGE_SHARE = 10
 
 OPTIMIZERS = {
     "adam": (torch.optim.Adam, {}),
@@ -146,6 +152,55 @@ class ProgressBar(Callback):
         self.bar_.close()
 
 
+def _average(averages, weights, n_averaged):
+    """Move the averages towards the weights, in place."""
+    n = int(n_averaged)
+    decay = min(MAX_AVERAGE_DECAY, n / (n + AVERAGE_SHARE))
+    get_ema_multi_avg_fn(decay)(averages, weights, n_averaged)
+
+
+class WeightAverage(Callback):
+    """Give the module the average of its weights at the end of a training.
+
+    Attributes
+    ----------
+    own : dict
+        The weights of the last batch, from which a further training goes on, and over how
+        many batches their average was taken; empty if the module has them itself.
+    """
+
+    def __init__(self):
+        self.own = {}
+
+    def on_train_begin(self, net, **kwargs):
+        """Go on from the weights of the last batch, with their average beside them."""
+        self._averaged = None
+        if net.average:
+            self._averaged = AveragedModel(
+                net.module_, multi_avg_fn=_average, use_buffers=True
+            )
+            self._averaged.n_averaged.fill_(self.own.get("n_averaged", 0))
+        if self.own:
+            net.module_.load_state_dict(self.own["weights"])
+            self.own = {}
+
+    def on_batch_end(self, net, training, **kwargs):
+        """Take the weights into the average."""
+        if training and self._averaged is not None:
+            self._averaged.update_parameters(net.module_)
+
+    def on_train_end(self, net, **kwargs):
+        """Exchange weights and average."""
+        if self._averaged is None:
+            return
+        self.own = {
+            "weights": copy.deepcopy(net.module_.state_dict()),
+            "n_averaged": int(self._averaged.n_averaged),
+        }
+        net.module_.load_state_dict(self._averaged.module.state_dict())
+        self._averaged = None
+
+
 class _Batches:
     """The batches of an epoch, as tensors on the net's device."""
 
@@ -178,22 +233,36 @@ class SSVAENet(NeuralNet):
         Share of labeled rows in a batch.
     augmentation : callable, default=None
         What else makes rows of the same class, see `SSVAE.forward`.
+    average : bool, default=False
+        Whether the module has the average of its weights after a training. Their own values
+        are part of `training_state`.
     **kwargs
         Parameters of `skorch.NeuralNet`.
     """
 
-    def __init__(self, module, generator, labeled_fraction=0.5, augmentation=None, **kwargs):
+    def __init__(
+        self,
+        module,
+        generator,
+        labeled_fraction=0.5,
+        augmentation=None,
+        average=False,
+        **kwargs,
+    ):
         kwargs = {"criterion": SSVAELoss, "train_split": None, **kwargs}
         super().__init__(module, **kwargs)
         self.generator = generator
         self.labeled_fraction = labeled_fraction
         self.augmentation = augmentation
+        self.average = average
         self.epoch_terms = []
+        self.weight_average = WeightAverage()
         self._cache = {}
 
     @property
     def _default_callbacks(self):
-        return [("progress_bar", ProgressBar())] if self.verbose else []
+        bar = [("progress_bar", ProgressBar())] if self.verbose else []
+        return [*bar, ("weight_average", self.weight_average)]
 
     def initialize_module(self):
         """Keep the module that was handed over."""
@@ -234,8 +303,8 @@ class SSVAENet(NeuralNet):
             self.fit_loop(X, y, **fit_params)
         except StopTraining:
             pass
-        self.notify("on_train_end", X=X, y=y)
         self._check_weights()
+        self.notify("on_train_end", X=X, y=y)
         return self
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
@@ -324,7 +393,7 @@ class SSVAENet(NeuralNet):
         return _to_arrays(
             {
                 "weights": self.module_.state_dict(),
-                "optimizer": self.optimizer_state(),
+                "training": self.training_state(),
                 "generator": self.generator.get_state(),
             }
         )
@@ -333,25 +402,34 @@ class SSVAENet(NeuralNet):
         """Take over what `state_arrays` returned."""
         self._cache.clear()
         self.module_.load_state_dict(_to_tensors(state["weights"]))
-        self.load_optimizer_state(_to_tensors(state["optimizer"]))
+        self.load_training_state(_to_tensors(state["training"]))
         self.generator.set_state(_to_tensors(state["generator"]))
 
-    def optimizer_state(self):
-        """Return the optimizer's running averages by parameter, and whose they are."""
+    def training_state(self):
+        """Return what a further training needs beside the module.
+
+        The optimizer's name and its running averages by parameter, and the weights that
+        the module's are an average of.
+        """
         return {
-            "name": type(self.optimizer_).__name__,
-            "state": self.optimizer_.state_dict()["state"],
+            "optimizer": type(self.optimizer_).__name__,
+            "running_averages": self.optimizer_.state_dict()["state"],
+            "unaveraged": self.weight_average.own,
         }
 
-    def load_optimizer_state(self, saved):
-        """Continue with running averages, unless they are another optimizer's."""
-        if saved["name"] == type(self.optimizer_).__name__:
+    def load_training_state(self, saved):
+        """Take over what `training_state` returned, of its own optimizer or of another."""
+        self.weight_average.own = saved["unaveraged"]
+        if saved["optimizer"] == type(self.optimizer_).__name__:
             groups = self.optimizer_.state_dict()["param_groups"]
-            self.optimizer_.load_state_dict({"state": saved["state"], "param_groups": groups})
+            self.optimizer_.load_state_dict(
+                {"state": saved["running_averages"], "param_groups": groups}
+            )
 
-    def drop_optimizer_state(self):
-        """Forget the running averages, two thirds of a trained net."""
+    def drop_training_state(self):
+        """Forget it, two thirds of a trained net and more."""
         self.optimizer_.state.clear()
+        self.weight_average.own = {}
 
 
 def _align(module):

@@ -2,6 +2,7 @@
 
 _COMMON = {
     "optimizer": "rmsprop",
+    "average": False,
     "labeled_fraction": 0.5,
     "prior": "normal",
     "decoder_label": "predicted",

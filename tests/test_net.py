@@ -145,6 +145,53 @@ def test_a_huge_learning_rate_is_caught_as_divergence(blobs, make_classifier):
         make_classifier(learning_rate=1e30).fit(X, y)
 
 
+@pytest.mark.parametrize("network", ["dense", "conv"])
+def test_a_fit_ends_with_the_running_average_of_weights_and_statistics(
+    network, blobs, make_classifier
+):
+    class SlowAverage(Callback):
+        def on_batch_end(self, net, **kwargs):
+            self.n_ = getattr(self, "n_", -1) + 1
+            share = 1 - min(0.999, self.n_ / (self.n_ + 10))
+            for name, value in net.module_.state_dict().items():
+                old = average.get(name, 0.0)
+                average[name] = old + share * (value.double().numpy() - old)
+
+    average = {}
+    X, _, y = blobs
+    clf = make_classifier(network=network, input_shape=(2, 2), callbacks=[SlowAverage()])
+    state = clf.fit(X[:, :4], y).net_.module_.state_dict()
+    floats = [name for name, value in state.items() if value.is_floating_point()]
+    assert any("running_mean" in name for name in floats) == (network == "conv")
+    for name in floats:
+        np.testing.assert_allclose(state[name], average[name], rtol=1e-4, atol=1e-6)
+
+
+def test_averaging_leaves_the_training_itself_alone(blobs, make_classifier):
+    X, _, y = blobs
+    last, averaged = (make_classifier(average=a).fit(X, y) for a in (False, True))
+    assert np.array_equal(last.history_["loss"], averaged.history_["loss"])
+    assert not np.array_equal(last.predict_proba(X), averaged.predict_proba(X))
+
+
+def test_a_fit_without_average_goes_on_from_the_weights_of_the_last_batch(
+    blobs, make_classifier
+):
+    X, _, y = blobs
+    long = make_classifier(max_epochs=6, average=False).fit(X, y)
+    clf = make_classifier(max_epochs=3, warm_start=True).fit(X, y)
+    clf.set_params(average=False).fit(X, y)
+    assert np.array_equal(clf.predict_proba(X), long.predict_proba(X))
+
+
+def test_early_stopping_keeps_its_best_epoch_and_no_average(blobs, make_classifier):
+    X, _, y = blobs
+    last, averaged = (
+        make_classifier(average=a, early_stopping=True).fit(X, y) for a in (False, True)
+    )
+    assert np.array_equal(last.predict_proba(X), averaged.predict_proba(X))
+
+
 def test_history_has_every_term_of_every_epoch_and_their_sum(blobs, make_classifier):
     X, _, y = blobs
     clf = make_classifier(max_epochs=4, alpha=2.0, beta=0.5, consistency=3.0).fit(X, y)

@@ -59,12 +59,17 @@ def test_skops_has_to_trust_our_class_alone(blobs, make_classifier, make_detecto
         assert np.array_equal(loaded.score_samples(X), estimator.score_samples(X))
 
 
-def test_a_pickle_is_little_more_than_the_weights(blobs, make_classifier, tmp_path):
+@pytest.mark.parametrize(("warm_start", "copies"), [(False, 1), (True, 4)])
+def test_a_pickle_is_little_more_than_the_weights_or_four_of_them(
+    warm_start, copies, blobs, make_classifier, tmp_path
+):
+    """To train on takes two running averages of Adam and the weights of the last batch."""
     X, _, y = blobs
-    clf = make_classifier(hidden_layer_sizes=(128, 128)).fit(X, y)
-    n_weights = sum(p.numel() for p in clf.net_.module_.parameters())
+    clf = make_classifier(hidden_layer_sizes=(128, 128), warm_start=warm_start).fit(X, y)
+    n_bytes = 4 * sum(p.numel() for p in clf.net_.module_.parameters())
     joblib.dump(clf, tmp_path / "model.joblib")
-    assert (tmp_path / "model.joblib").stat().st_size < 4 * n_weights + 20_000
+    size = (tmp_path / "model.joblib").stat().st_size
+    assert copies * n_bytes < size < copies * n_bytes + 30_000
 
 
 def test_training_goes_on_after_loading_as_if_unbroken(blobs, make_classifier):
@@ -84,6 +89,14 @@ def test_chunks_go_on_after_loading_as_if_unbroken(blobs, make_detector):
         unbroken.partial_fit(chunk)
         reloaded = _reload(reloaded.partial_fit(chunk))
     assert np.array_equal(unbroken.score_samples(X), reloaded.score_samples(X))
+
+
+def test_a_model_opens_as_it_was_with_averaging_turned_off_in_between(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(warm_start=True).fit(X, y).set_params(average=False)
+    assert np.array_equal(_reload(clf).predict_proba(X), clf.predict_proba(X))
+    before = _reload(clf)
+    assert np.array_equal(before.fit(X, y).predict_proba(X), clf.fit(X, y).predict_proba(X))
 
 
 def test_a_plain_fit_goes_on_after_loading_as_if_unbroken(blobs, make_classifier):
