@@ -128,9 +128,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     augmentation : "auto", callable or None, default="auto"
         What changes a row and leaves its kind, see `SSVAEClassifier`. Only used if
         `consistency` is not 0.
-    labeled_fraction : float, default=0.1
+    labeled_fraction : float or "auto", default=0.1
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
-        make this share. The paper's is 0.5.
+        make this share; "auto" is that of `SSVAEClassifier`. The paper's is 0.5.
     anomaly_score : {"surprise", "elbo", "log_prob"}, default="surprise"
         What tells how abnormal a row is. "log_prob" is the paper's: the log-probability of
         a row given its own encoding. "elbo" has the KL divergence taken off it. "surprise"

@@ -71,6 +71,12 @@ MIN_LABEL_NATS = 12.0
 AUTO_BETA = 1.0
 AUTO_BETA_CLASS_CONDITIONAL = 2.0
 
+# The "auto" share of labeled rows in a batch grows with the root of their number, from that
+# of a few: a hundred labels that are seen too often are learned by heart, a thousand serve.
+MIN_AUTO_LABELED_FRACTION = 0.1
+MAX_AUTO_LABELED_FRACTION = 0.3
+FEW_LABELS = 100
+
 # The "auto" step size; a recurrent network has few weights, each used at every step.
 AUTO_LEARNING_RATE = 1e-3
 AUTO_LEARNING_RATE_RECURRENT = 3e-3
@@ -159,7 +165,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         "beta": [Interval(Real, 0, None, closed="left")],
         "consistency": [Interval(Real, 0, None, closed="left")],
         "augmentation": [StrOptions({"auto"}), callable, None],
-        "labeled_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "labeled_fraction": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [
             Interval(Integral, 1, None, closed="left"),
@@ -319,6 +325,12 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             return shift_series
         return None
 
+    def _choose_labeled_fraction(self, n_labeled):
+        if self.labeled_fraction != "auto":
+            return self.labeled_fraction
+        share = MIN_AUTO_LABELED_FRACTION * math.sqrt(n_labeled / FEW_LABELS)
+        return float(np.clip(share, MIN_AUTO_LABELED_FRACTION, MAX_AUTO_LABELED_FRACTION))
+
     def _choose_learning_rate(self, module):
         if self.learning_rate != "auto":
             return self.learning_rate
@@ -385,6 +397,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         module,
         generator,
         n_samples,
+        n_labeled=0,
         class_shares=None,
         n_density_classes=None,
         valid=None,
@@ -404,7 +417,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             callbacks.append(("early_stopping", stopping))
         callbacks += clone(list(self.callbacks or []), safe=False)
         settings = {
-            "labeled_fraction": self.labeled_fraction,
+            "labeled_fraction": self._choose_labeled_fraction(n_labeled),
             "augmentation": self._choose_augmentation(module),
             "average": self.average and valid is None,
             "criterion__alpha": self._choose_alpha(module.n_features),
@@ -505,6 +518,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             module.to(device),
             generator,
             len(train),
+            n_labeled=int(train.labeled.sum()),
             class_shares=class_shares,
             n_density_classes=(
                 tuple(head.n_density for head in heads.values()) if anomalies else None

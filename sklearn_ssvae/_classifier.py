@@ -108,9 +108,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Share of each class among all rows, in the order of `classes_`; positive, with sum
         1. By default that among the labels. Pass it where labels were picked so that their
         shares say nothing of all rows, as five of each class, or else ``consistency=0``.
-    labeled_fraction : float, default=0.1
+    labeled_fraction : float or "auto", default="auto"
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
-        make this share. The paper's is 0.5.
+        make this share. "auto" is 0.1 up to 100 labeled rows, from there
+        ``sqrt(n_labeled) / 100``, and 0.3 from 900 on. The paper's is 0.5.
     max_epochs : int or "auto", default="auto"
         Epochs of a fit. One epoch passes every unlabeled row once. "auto" makes 5,000
         batches of them, with the network "recurrent" 1,000, but 10 epochs at least and 50
@@ -252,7 +253,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         consistency=8.0,
         augmentation="auto",
         class_prior=None,
-        labeled_fraction=0.1,
+        labeled_fraction="auto",
         max_epochs="auto",
         batch_size="auto",
         learning_rate="auto",

@@ -6,6 +6,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.model_selection import train_test_split
+from skorch.callbacks import Callback
 
 from sklearn_ssvae import SSVAEAnomalyDetector, SSVAEClassifier
 
@@ -456,6 +457,24 @@ def test_a_style_can_be_chosen_with_the_class(blobs, make_classifier):
     assert y_new.tolist() == [0, 1, 2, 2]
     with pytest.raises(ValueError, match="Z has 3 columns"):
         clf.sample(z=np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("n_labeled", "n_in_batch"), [(30, 10), (100, 10), (400, 20), (900, 30), (1200, 30)]
+)
+def test_the_share_of_labeled_rows_in_a_batch_grows_with_the_root_of_their_number(
+    n_labeled, n_in_batch, make_classifier
+):
+    class NoteLabeled(Callback):
+        def on_batch_end(self, net, batch, **kwargs):
+            seen.append(int((batch[1] >= 0).sum()))
+
+    seen = []
+    X = np.random.RandomState(0).normal(size=(6000, 2))
+    y = np.where(np.arange(6000) < n_labeled, X[:, 0] > 0, -1)
+    params = {"batch_size": 100, "max_epochs": 1, "consistency": 0.0}
+    make_classifier(**params, callbacks=[NoteLabeled()]).fit(X, y)
+    np.testing.assert_allclose(np.mean(seen), n_in_batch, atol=0.5)
 
 
 def test_auto_epochs_make_a_number_of_batches_within_bounds(
