@@ -170,10 +170,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         ``torch.optim.Optimizer`` works as well; its options go into `net_params` as
         ``{"optimizer__weight_decay": 1e-4}``.
     average : bool, default=False
-        Whether a fit ends with an average of the weights, over about its last 1,000 batches
-        or, of a short one, their last tenth, rather than with those of the last batch:
-        steadier from one epoch to the next. `warm_start` and `partial_fit` go on from the
-        weights themselves, as one longer fit would. Has no effect with `early_stopping`.
+        Whether a fit ends with an average of the weights, see `SSVAEClassifier`.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the labeled rows (stratified) and of
         the unlabeled ones, stop when their loss no longer falls by 1e-4, and keep the

@@ -11,7 +11,6 @@ from skorch.callbacks import Callback
 from skorch.dataset import get_len
 from torch import nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from ._batching import BalancedBatches
@@ -27,10 +26,10 @@ DIVERGED = (
     "before this call."
 )
 
-# The average of the weights forgets all but about the last thousand batches and, before
-# there are as many, all but the last tenth.
-MAX_AVERAGE_DECAY = 0.999
+# Share of the newest weights in their average after n batches, AVERAGE_SHARE / (n + the
+# same) but no less than this: a memory of the last tenth, of a thousand batches at most.
 AVERAGE_SHARE = 10
+MIN_AVERAGE_SHARE = 0.001
 
 OPTIMIZERS = {
     "adam": (torch.optim.Adam, {}),
@@ -152,13 +151,6 @@ class ProgressBar(Callback):
         self.bar_.close()
 
 
-def _average(averages, weights, n_averaged):
-    """Move the averages towards the weights, in place."""
-    n = int(n_averaged)
-    decay = min(MAX_AVERAGE_DECAY, n / (n + AVERAGE_SHARE))
-    get_ema_multi_avg_fn(decay)(averages, weights, n_averaged)
-
-
 class WeightAverage(Callback):
     """Give the module the average of its weights at the end of a training.
 
@@ -174,31 +166,32 @@ class WeightAverage(Callback):
 
     def on_train_begin(self, net, **kwargs):
         """Go on from the weights of the last batch, with their average beside them."""
-        self._averaged = None
-        if net.average:
-            self._averaged = AveragedModel(
-                net.module_, multi_avg_fn=_average, use_buffers=True
-            )
-            self._averaged.n_averaged.fill_(self.own.get("n_averaged", 0))
+        state = net.module_.state_dict()
+        # Tensors of another type are constants and counters.
+        dtype = net.module_.encoder_dtype
+        self._weights = [value for value in state.values() if value.dtype == dtype]
+        self._averages = [value.clone() for value in self._weights] if net.average else []
+        self._n_averaged = self.own.get("n_averaged", 0)
         if self.own:
             net.module_.load_state_dict(self.own["weights"])
             self.own = {}
 
     def on_batch_end(self, net, training, **kwargs):
-        """Take the weights into the average."""
-        if training and self._averaged is not None:
-            self._averaged.update_parameters(net.module_)
+        """Move the average towards the weights."""
+        if training and net.average:
+            share = max(MIN_AVERAGE_SHARE, AVERAGE_SHARE / (self._n_averaged + AVERAGE_SHARE))
+            for average, weight in zip(self._averages, self._weights):
+                average.lerp_(weight, share)
+            self._n_averaged += 1
 
     def on_train_end(self, net, **kwargs):
         """Exchange weights and average."""
-        if self._averaged is None:
-            return
-        self.own = {
-            "weights": copy.deepcopy(net.module_.state_dict()),
-            "n_averaged": int(self._averaged.n_averaged),
-        }
-        net.module_.load_state_dict(self._averaged.module.state_dict())
-        self._averaged = None
+        if net.average:
+            weights = copy.deepcopy(net.module_.state_dict())
+            self.own = {"weights": weights, "n_averaged": self._n_averaged}
+            for average, weight in zip(self._averages, self._weights):
+                weight.copy_(average)
+        del self._weights, self._averages
 
 
 class _Batches:
