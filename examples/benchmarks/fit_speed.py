@@ -64,6 +64,7 @@ def fit_estimator(X, y, shape):
         consistency=0.0,
         batch_size=shape["batch_size"],
         labeled_fraction=0.5,
+        average=False,
         max_epochs=shape["epochs"],
         device="cpu",
         random_state=0,
