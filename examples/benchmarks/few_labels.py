@@ -210,9 +210,10 @@ def print_tables(rows, models):
             ]:
                 texts = [format(value, form) for value in figures]
                 print(f"| {what}, {title} | {len(lines)} tasks | " + " | ".join(texts) + " |")
+    few = [task for task in tasks if task[1] != "100%"]
     for metric in METRICS[1:]:
         figures = [
-            np.nanmean([mean_of(rows, metric, set=s, labels=n, model=model) for s, n in tasks])
+            np.nanmean([mean_of(rows, metric, set=s, labels=n, model=model) for s, n in few])
             if model != "SVC"
             else np.nan
             for model in models
@@ -257,7 +258,8 @@ def draw(rows, models, counts, path):
             )
         ax.set_title(name.split("/")[-1], fontsize=10)
         ax.set_xscale("log")
-        ax.set_xticks(numbers, map(str, numbers))
+        apart = [n for i, n in enumerate(numbers) if not i or n > 1.3 * numbers[i - 1]]
+        ax.set_xticks(apart, map(str, apart))
         ax.minorticks_off()
         ax.tick_params(labelsize=7)
     for ax in axes.flat[len(counts) :]:
