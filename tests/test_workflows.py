@@ -27,6 +27,7 @@ from sklearn_ssvae.model_selection import SemiSupervisedKFold
         ("batch_size", 32),
         ("learning_rate", 0.01),
         ("optimizer", "rmsprop"),
+        ("average", False),
         ("early_stopping", True),
         ("net_params", {"optimizer__weight_decay": 0.1}),
         ("random_state", 1),
