@@ -1,10 +1,10 @@
 """Accuracy of the classifier by epoch when it is trained three times as long as by default.
 
     python examples/benchmarks/longer_training.py --data FOLDER
-    python examples/benchmarks/longer_training.py --data FOLDER --sets mnist --epochs 66
+    python examples/benchmarks/longer_training.py --data FOLDER --sets mnist --epochs 30
 
 Rows and labels are those of ``defaults.py``; the small tables train for 50 epochs by default,
-all of MNIST for 22. Prints the accuracy on held-out rows after every fifth epoch, and how far
+all of MNIST for 10. Prints the accuracy on held-out rows after every fifth epoch, and how far
 the last one is below the best.
 """
 
