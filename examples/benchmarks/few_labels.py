@@ -210,7 +210,7 @@ def print_tables(rows, models):
             ]:
                 texts = [format(value, form) for value in figures]
                 print(f"| {what}, {title} | {len(lines)} tasks | " + " | ".join(texts) + " |")
-    few = [task for task in tasks if task[1] != "100%"]
+    few = [task for task in tasks if groups["all"](task[1])]
     for metric in METRICS[1:]:
         figures = [
             np.nanmean([mean_of(rows, metric, set=s, labels=n, model=model) for s, n in few])
