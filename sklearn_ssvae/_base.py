@@ -66,6 +66,10 @@ BROUGHT_ALONG = (
 MIN_AUTO_ALPHA = 0.3
 MIN_LABEL_NATS = 12.0
 
+# The "auto" prior knows the classes if there are so many rows: the clusters of fewer are
+# seldom the classes.
+MIN_CLASS_CONDITIONAL_ROWS = 200
+
 # The "auto" weight of the KL divergence: under a prior that knows the classes, more than
 # that of the bound lets late evidence weigh against the first clusters.
 AUTO_BETA = 1.0
@@ -349,11 +353,15 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         n_batches = len(net.get_iterator(rows, training=True))
         return int(np.clip(math.ceil(n_wanted / n_batches), *self._auto_epochs))
 
-    def _architecture_for(self, row_shape, likelihood, heads):
+    def _choose_prior(self, n_samples):
+        if self.prior != "auto":
+            return self.prior
+        few = n_samples < MIN_CLASS_CONDITIONAL_ROWS
+        return "normal" if few or self.network == "recurrent" else "class_conditional"
+
+    def _architecture_for(self, row_shape, likelihood, prior, heads):
         """Return the arguments of `SSVAE` that the parameters and the data ask for."""
-        prior, decoder_label = self.prior, self.decoder_label
-        if prior == "auto":
-            prior = "normal" if self.network == "recurrent" else "class_conditional"
+        decoder_label = self.decoder_label
         if decoder_label == "auto":
             decoder_label = "predicted" if prior == "normal" else None
         if isinstance(self.network, tuple) and not (
@@ -441,17 +449,19 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Make the module to train: a new one, or one with the weights of `start`."""
         if start is None or isinstance(start, nn.Module):
             likelihood, shift, scale = data_statistics(X, self.likelihood)
-            architecture = self._architecture_for(row_shape, likelihood, heads)
+            prior = self._choose_prior(len(X))
+            architecture = self._architecture_for(row_shape, likelihood, prior, heads)
             module = self._new_module(architecture, rng)
             if start is not None:
-                no_heads = self._architecture_for(row_shape, likelihood, {})
+                no_heads = self._architecture_for(row_shape, likelihood, prior, {})
                 module.carry_over(_wrap_vae(self._new_module(no_heads, rng), start), {})
             else:
                 module.shift.copy_(torch.from_numpy(shift))
                 module.scale.copy_(torch.from_numpy(scale))
             return module, architecture
         likelihood = self.likelihood if self.likelihood != "auto" else start.likelihood_
-        architecture = self._architecture_for(row_shape, likelihood, heads)
+        prior = self.prior if self.prior != "auto" else start._architecture["prior"]
+        architecture = self._architecture_for(row_shape, likelihood, prior, heads)
         if start is not self:
             for name in BROUGHT_ALONG:
                 architecture[name] = start._architecture[name]

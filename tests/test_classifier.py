@@ -9,6 +9,7 @@ from sklearn.model_selection import train_test_split
 from skorch.callbacks import Callback
 
 from sklearn_ssvae import SSVAEAnomalyDetector, SSVAEClassifier
+from sklearn_ssvae._priors import PRIORS
 
 
 @pytest.fixture(scope="module")
@@ -246,8 +247,8 @@ def test_a_label_counts_twelve_nats_at_least(n_features, alpha, make_classifier)
 @pytest.mark.parametrize(
     ("params", "beta", "learning_rate"),
     [
-        ({}, 2.0, 1e-3),
-        ({"prior": "normal"}, 1.0, 1e-3),
+        ({}, 1.0, 1e-3),
+        ({"prior": "class_conditional"}, 2.0, 1e-3),
         ({"network": "recurrent"}, 1.0, 3e-3),
     ],
 )
@@ -332,6 +333,23 @@ def test_warm_start_goes_on_as_one_long_fit(blobs, make_classifier):
     twice = make_classifier(max_epochs=3, warm_start=True).fit(X, y).fit(X, y)
     assert np.array_equal(long.predict_proba(X), twice.predict_proba(X))
     assert np.array_equal(long.history_["loss"], twice.history_["loss"])
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("fit", {}), ("partial_fit", {"classes": [0, 1]})]
+)
+def test_a_further_fit_keeps_the_prior_that_auto_took_for_the_first_rows(
+    method, options, make_classifier
+):
+    X = np.random.RandomState(0).normal(size=(400, 3))
+    y = np.arange(400) % 2
+    clf = make_classifier(warm_start=True, max_epochs=1)
+    getattr(clf, method)(X[:100], y[:100], **options)
+    assert isinstance(clf.net_.module_.prior, PRIORS["normal"])
+    getattr(clf, method)(X, y, **options)
+    assert isinstance(clf.net_.module_.prior, PRIORS["normal"])
+    clf.set_params(warm_start=False).fit(X, y)
+    assert isinstance(clf.net_.module_.prior, PRIORS["class_conditional"])
 
 
 def test_fit_without_warm_start_begins_anew(blobs, make_classifier):

@@ -281,18 +281,21 @@ class _ResidualEncoder(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("network", "sizes", "prior"),
+    ("network", "sizes", "n_samples", "prior"),
     [
-        ("dense", (512, 512), "class_conditional"),
-        ("conv", (512,), "class_conditional"),
-        ("small_norb", (256,), "class_conditional"),
-        ("recurrent", (40, 40, 30), "normal"),
+        ("dense", (512, 512), 199, "normal"),
+        ("dense", (512, 512), 200, "class_conditional"),
+        ("conv", (512,), 200, "class_conditional"),
+        ("small_norb", (256,), 200, "class_conditional"),
+        ("recurrent", (40, 40, 30), 200, "normal"),
     ],
 )
-def test_auto_sizes_and_prior_follow_the_network(network, sizes, prior):
-    X = np.random.RandomState(0).uniform(size=(12, 4, 3))
+def test_auto_sizes_and_prior_follow_the_network_and_the_rows(
+    network, sizes, n_samples, prior
+):
+    X = np.random.RandomState(0).uniform(size=(n_samples, 4, 3))
     params = {"network": network, "max_epochs": 1, "random_state": 0}
-    clf = SSVAEClassifier(**params).fit(X, np.arange(12) % 2)
+    clf = SSVAEClassifier(**params).fit(X, np.arange(n_samples) % 2)
     module = clf.net_.module_
     widths = [m.hidden_size for m in module.encoder.modules() if isinstance(m, nn.LSTM)]
     widths += [m.out_features for m in module.encoder.modules() if isinstance(m, nn.Linear)]
