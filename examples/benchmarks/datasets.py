@@ -60,18 +60,26 @@ def data_file(folder, name):
     return path
 
 
-def load_split(name, folder, n_rows, seed):
-    """Load a data set as X_train, X_test, y_train, y_test, of at most n_rows each.
+def split_table(X, y, n_rows, seed):
+    """Split rows as X_train, X_test, y_train, y_test, of at most n_rows to train on."""
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
+    if n_rows is not None and n_rows < len(X):
+        X, _, y, _ = train_test_split(X, y, train_size=n_rows, stratify=y, random_state=seed)
+    return X, X_test, y, y_test
 
-    Images and series come in their own shape.
+
+def load_split(name, folder, n_rows, seed):
+    """Load a data set as X_train, X_test, y_train, y_test.
+
+    At most n_rows to train on, and of sets that have parts of their own as many to test
+    on; of others 30 % are tested. Images and series come in their own shape.
     """
     if name in BUNDLED:
-        X, y = BUNDLED[name](return_X_y=True)
-        return train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
+        return split_table(*BUNDLED[name](return_X_y=True), n_rows, seed)
     arrays = np.load(data_file(folder, name))
     if "X" in arrays:
-        X, y = arrays["X"], np.unique(arrays["y"], return_inverse=True)[1]
-        return train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
+        y = np.unique(arrays["y"], return_inverse=True)[1]
+        return split_table(arrays["X"], y, n_rows, seed)
     rng = np.random.RandomState(seed)
     parts = []
     for part in ("train", "test"):

@@ -6,8 +6,9 @@ r"""Compare settings of the estimators over development sets: how the defaults w
 
 Each argument is one setting, a list of parameters that differ from the defaults; "" is the
 defaults themselves, LR the rival LogisticRegression on the labeled rows (as they come, and
-scaled). The classifier's figure is the accuracy on held-out rows with few labels, the
-detector's the AUC of a model that was fitted to half of the normal rows, on all others.
+scaled). The classifier's figures are accuracy and log loss on held-out rows with few labels,
+the detector's is the AUC of a model that was fitted to half of the normal rows, on all
+others.
 """
 
 import time
@@ -24,7 +25,7 @@ from datasets import (
 )
 from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -58,23 +59,26 @@ RIVALS = {
 }
 
 
-def run_classifier(name, setting, folder, n_rows, seed):
-    """Fit with few labels; return the accuracy on held-out rows."""
-    X_train, X_test, y_train, y_test = load_split(name, folder, n_rows, seed)
-    y = hide_labels(y_train, N_LABELED[name], seed)
+def run_classifier(name, setting, args, seed):
+    """Fit with few labels; return accuracy and log loss on held-out rows."""
+    X_train, X_test, y_train, y_test = load_split(name, args.data, args.rows, seed)
+    per_class = args.labels and args.labels * len(np.unique(y_train))
+    y = hide_labels(y_train, per_class or N_LABELED[name], seed)
     if setting in RIVALS:
         labeled = y >= 0
         X_train, X_test = (X.reshape(len(X), -1) for X in (X_train, X_test))
-        return RIVALS[setting].fit(X_train[labeled], y[labeled]).score(X_test, y_test)
-    clf = SSVAEClassifier(random_state=seed, **parse_params(setting))
-    return clf.fit(X_train, y).score(X_test, y_test)
+        clf = RIVALS[setting].fit(X_train[labeled], y[labeled])
+    else:
+        clf = SSVAEClassifier(random_state=seed, **parse_params(setting)).fit(X_train, y)
+    proba = clf.predict_proba(X_test)
+    return clf.score(X_test, y_test), log_loss(y_test, proba, labels=clf.classes_)
 
 
-def run_detector(name, setting, folder, n_rows, seed):
+def run_detector(name, setting, args, seed):
     """Fit to half of the normal rows; return the AUC on the others and the anomalies."""
-    X, X_test, is_anomaly = load_anomaly_split(name, folder, n_rows, seed)
+    X, X_test, is_anomaly = load_anomaly_split(name, args.data, args.rows, seed)
     det = SSVAEAnomalyDetector(random_state=seed, **parse_params(setting)).fit(X)
-    return roc_auc_score(is_anomaly, -det.score_samples(X_test))
+    return (roc_auc_score(is_anomaly, -det.score_samples(X_test)),)
 
 
 def main():
@@ -85,6 +89,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--sets", nargs="+", help="(default: all of the task)")
     parser.add_argument("--rows", type=int, default=3000, help="at most, of each set")
+    parser.add_argument("--labels", type=int, metavar="N", help="labels a class")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_intermixed_args()
 
@@ -92,20 +97,24 @@ def main():
     run = run_classifier if args.task == "classifier" else run_detector
     width = max(12, *map(len, args.settings))
     names = [name.split("/")[-1].split("_", 1)[-1][:9] for name in sets]
-    print(f"{'':{width}}", *(f"{name:>9}" for name in names), "     mean  seconds")
+    print(f"{'':{width}}", *(f"{name:>11}" for name in names), "       mean  seconds")
     with Parallel(args.jobs) as parallel:
         for setting in args.settings:
             start = time.perf_counter()
             values = parallel(
-                delayed(run)(name, setting, args.data, args.rows, seed)
+                delayed(run)(name, setting, args, seed)
                 for name in sets
                 for seed in range(args.seeds)
             )
-            means = np.reshape(values, (len(sets), args.seeds)).mean(axis=1)
+            means = np.reshape(values, (len(sets), args.seeds, -1)).mean(axis=1)
+            texts = [
+                "/".join(f"{value:.3f}" for value in of_set)
+                for of_set in [*means, means.mean(axis=0)]
+            ]
             print(
                 f"{setting or '(defaults)':{width}}",
-                *(f"{mean:9.3f}" for mean in means),
-                f"{means.mean():9.4f}  {time.perf_counter() - start:7.0f}",
+                *(f"{text:>11}" for text in texts),
+                f"{time.perf_counter() - start:7.0f}",
                 flush=True,
             )
 
