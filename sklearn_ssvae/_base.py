@@ -68,7 +68,7 @@ MIN_LABEL_NATS = 12.0
 
 # The "auto" prior knows the classes if there are so many rows: the clusters of fewer are
 # seldom the classes.
-MIN_CLASS_CONDITIONAL_ROWS = 200
+MIN_CLASS_CONDITIONAL_ROWS = 100
 
 # The "auto" weight of the KL divergence: under a prior that knows the classes, more than
 # that of the bound lets late evidence weigh against the first clusters.

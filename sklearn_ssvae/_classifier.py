@@ -74,7 +74,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Prior of z. "normal" is N(0, I), the paper's. "class_conditional" has a normal with
         learned mean and diagonal variance for each class, p(z|y) = N(m_y, S_y): labels
         shape the latent space, and unlabeled rows are drawn to the class that their z
-        is near to. "auto" is "normal" for fewer than 200 rows, of which the clusters are
+        is near to. "auto" is "normal" for fewer than 100 rows, of which the clusters are
         seldom the classes, and for the network "recurrent", whose z at each time step
         outweigh the labels of whole rows; else "class_conditional". A further fit keeps
         the prior of the first.

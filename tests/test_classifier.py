@@ -247,14 +247,14 @@ def test_a_label_counts_twelve_nats_at_least(n_features, alpha, make_classifier)
 @pytest.mark.parametrize(
     ("params", "beta", "learning_rate"),
     [
-        ({}, 1.0, 1e-3),
-        ({"prior": "class_conditional"}, 2.0, 1e-3),
+        ({}, 2.0, 1e-3),
+        ({"prior": "normal"}, 1.0, 1e-3),
         ({"network": "recurrent"}, 1.0, 3e-3),
     ],
 )
 def test_beta_follows_the_prior_and_the_learning_rate_the_network(params, beta, learning_rate):
-    X = np.random.RandomState(0).normal(size=(60, 4, 2))
-    y = np.arange(60) % 3 - 1
+    X = np.random.RandomState(0).normal(size=(120, 4, 2))
+    y = np.arange(120) % 3 - 1
     clf = SSVAEClassifier(max_epochs=1, **params).fit(X, y)
     started_from_it = SSVAEClassifier(max_epochs=1).fit(X, y, init_model=clf)
     for fitted in (clf, started_from_it):
@@ -344,7 +344,7 @@ def test_a_further_fit_keeps_the_prior_that_auto_took_for_the_first_rows(
     X = np.random.RandomState(0).normal(size=(400, 3))
     y = np.arange(400) % 2
     clf = make_classifier(warm_start=True, max_epochs=1)
-    getattr(clf, method)(X[:100], y[:100], **options)
+    getattr(clf, method)(X[:99], y[:99], **options)
     assert isinstance(clf.net_.module_.prior, PRIORS["normal"])
     getattr(clf, method)(X, y, **options)
     assert isinstance(clf.net_.module_.prior, PRIORS["normal"])

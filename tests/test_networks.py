@@ -283,11 +283,11 @@ class _ResidualEncoder(nn.Module):
 @pytest.mark.parametrize(
     ("network", "sizes", "n_samples", "prior"),
     [
-        ("dense", (512, 512), 199, "normal"),
-        ("dense", (512, 512), 200, "class_conditional"),
-        ("conv", (512,), 200, "class_conditional"),
-        ("small_norb", (256,), 200, "class_conditional"),
-        ("recurrent", (40, 40, 30), 200, "normal"),
+        ("dense", (512, 512), 99, "normal"),
+        ("dense", (512, 512), 100, "class_conditional"),
+        ("conv", (512,), 100, "class_conditional"),
+        ("small_norb", (256,), 100, "class_conditional"),
+        ("recurrent", (40, 40, 30), 100, "normal"),
     ],
 )
 def test_auto_sizes_and_prior_follow_the_network_and_the_rows(
