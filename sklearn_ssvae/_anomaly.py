@@ -165,6 +165,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         but at least 32 and at most 512.
     learning_rate : float, default=1e-3
         Step size of the optimizer.
+    decay_after : "auto", int or None, default=None
+        Number of batches after which the step size falls, see `SSVAEClassifier`.
     optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"
         "rmsprop" is the paper's: smoothing 0.9, no momentum. A subclass of
         ``torch.optim.Optimizer`` works as well; its options go into `net_params` as
@@ -294,6 +296,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         max_epochs="auto",
         batch_size="auto",
         learning_rate=1e-3,
+        decay_after=None,
         optimizer="adam",
         average=False,
         early_stopping=False,
@@ -323,6 +326,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             max_epochs=max_epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            decay_after=decay_after,
             optimizer=optimizer,
             average=average,
             early_stopping=early_stopping,

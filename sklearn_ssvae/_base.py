@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
-from skorch.callbacks import EarlyStopping
+from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.helper import predefined_split
 from torch import nn
 
@@ -85,6 +85,13 @@ FEW_LABELS = 100
 AUTO_LEARNING_RATE = 1e-3
 AUTO_LEARNING_RATE_RECURRENT = 3e-3
 
+# The step size begins to fall, by "auto", after so many batches, within these bounds of
+# epochs: beyond, a few labels are known by heart and classes drift with the density. A layer
+# narrower than this changes less by each step, and needs as many times more of them.
+AUTO_DECAY_BATCHES = 1000
+AUTO_DECAY_EPOCHS = (2, 10)
+AUTO_DECAY_WIDTH = 512
+
 # torch initialises weights from its global generator, which threads share.
 _INIT_LOCK = threading.Lock()
 
@@ -102,6 +109,11 @@ def _concatenate_history(history, epoch_terms):
         )
         for name in names
     }
+
+
+def _epochs_for(n_wanted, n_batches, bounds):
+    """How many epochs of n_batches make at least n_wanted batches, within the bounds."""
+    return int(np.clip(math.ceil(n_wanted / n_batches), *bounds))
 
 
 def _is_recurrent(module):
@@ -176,6 +188,11 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             StrOptions({"auto"}),
         ],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "decay_after": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
         "optimizer": [StrOptions(set(OPTIMIZERS)), type],
         "average": ["boolean"],
         "early_stopping": ["boolean"],
@@ -209,6 +226,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         max_epochs,
         batch_size,
         learning_rate,
+        decay_after,
         optimizer,
         average,
         early_stopping,
@@ -237,6 +255,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.decay_after = decay_after
         self.optimizer = optimizer
         self.average = average
         self.early_stopping = early_stopping
@@ -350,8 +369,25 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             return net.max_epochs
         recurrent = _is_recurrent(net.module_)
         n_wanted = self._auto_batches_recurrent if recurrent else self._auto_batches
-        n_batches = len(net.get_iterator(rows, training=True))
-        return int(np.clip(math.ceil(n_wanted / n_batches), *self._auto_epochs))
+        return _epochs_for(n_wanted, net.n_batches_of(rows), self._auto_epochs)
+
+    def _choose_decay_after(self, net, rows, streams):
+        scheduled = any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_)
+        if scheduled and net.decay_after not in (None, "auto"):
+            raise ValueError(
+                f"decay_after={net.decay_after} and the LRScheduler among the callbacks both "
+                "set the step size. Pass decay_after=None, or leave out the callback."
+            )
+        if net.decay_after != "auto":
+            return net.decay_after
+        if streams or scheduled or net.module_.decoder is None:
+            return None
+        n_batches = net.n_batches_of(rows)
+        if _is_recurrent(net.module_):
+            return n_batches * _epochs_for(AUTO_DECAY_BATCHES, n_batches, self._auto_epochs)
+        n_first = n_batches * _epochs_for(AUTO_DECAY_BATCHES, n_batches, AUTO_DECAY_EPOCHS)
+        narrow = AUTO_DECAY_WIDTH / max(self._hidden_layer_sizes())
+        return math.ceil(n_first * max(1.0, narrow))
 
     def _choose_prior(self, n_samples):
         if self.prior != "auto":
@@ -428,6 +464,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "labeled_fraction": self._choose_labeled_fraction(n_labeled),
             "augmentation": self._choose_augmentation(module),
             "average": self.average and valid is None,
+            "decay_after": self.decay_after,
             "criterion__alpha": self._choose_alpha(module.n_features),
             "criterion__beta": self._choose_beta(module),
             "criterion__consistency": self.consistency,
@@ -540,6 +577,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             if architecture == self._architecture:
                 net.load_training_state(copy.deepcopy(self.net_.training_state()))
         net.max_epochs = epochs or self._choose_max_epochs(net, train)
+        net.decay_after = self._choose_decay_after(net, train, streams=epochs is not None)
         with thread_limit(module):
             net.partial_fit(train)
         if epochs is None and not self.warm_start:

@@ -115,7 +115,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         make this share. "auto" is 0.1 up to 100 labeled rows, from there
         ``sqrt(n_labeled) / 100``, and 0.3 from 900 on. The paper's is 0.5.
     max_epochs : int or "auto", default="auto"
-        Epochs of a fit. One epoch passes every unlabeled row once. "auto" makes 5,000
+        Epochs of a fit. One epoch passes every unlabeled row once. "auto" makes 7,500
         batches of them, with the network "recurrent" 1,000, but 10 epochs at least and 50
         at most.
     batch_size : int or "auto", default="auto"
@@ -124,6 +124,14 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     learning_rate : float or "auto", default="auto"
         Step size of the optimizer. "auto" is 3e-3 for the network "recurrent" and 1e-3 for
         all others.
+    decay_after : "auto", int or None, default="auto"
+        Number T of batches after which the step size falls: in batch n it is
+        ``learning_rate * T / n``, so that training for longer changes ever less. "auto" is
+        1,000 batches, but 2 epochs at least and 10 at most, and ``512 / width`` times as
+        many if the widest hidden layer has less than 512 units; with the network
+        "recurrent" it is 1,000 batches in 10 to 50 epochs. None keeps the step size, as
+        "auto" does in `partial_fit`, with ``alpha=inf`` and where `callbacks` have a
+        schedule of their own.
     optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"
         "rmsprop" is the paper's: smoothing 0.9, no momentum. A subclass of
         ``torch.optim.Optimizer`` works as well; its options go into `net_params` as
@@ -224,7 +232,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
 
     _auto_hidden_layer_sizes = (512, 512)
     _max_auto_batch_size = 128
-    _auto_batches = 5_000
+    _auto_batches = 7_500
     _auto_batches_recurrent = 1_000
     _auto_epochs = (10, 50)
 
@@ -259,6 +267,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         max_epochs="auto",
         batch_size="auto",
         learning_rate="auto",
+        decay_after="auto",
         optimizer="adam",
         average=True,
         early_stopping=False,
@@ -288,6 +297,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             max_epochs=max_epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            decay_after=decay_after,
             optimizer=optimizer,
             average=average,
             early_stopping=early_stopping,

@@ -151,14 +151,32 @@ class ProgressBar(Callback):
         self.bar_.close()
 
 
+class StepDecay(Callback):
+    """Let the step size fall as T / n in batch n, once n is past the net's `decay_after` T.
+
+    The steps still add up to any distance, but that from T batches to 3 T is no more than
+    T ln 3: what a long training changes at last, it changes slowly.
+    """
+
+    def on_batch_begin(self, net, training, **kwargs):
+        """Set the step size of the batch to come."""
+        if not training:
+            return
+        net.n_batches += 1
+        if net.decay_after is not None:
+            share = net.decay_after / max(net.decay_after, net.n_batches)
+            for group in net.optimizer_.param_groups:
+                group["lr"] = share * group.setdefault("initial_lr", group["lr"])
+
+
 class WeightAverage(Callback):
     """Give the module the average of its weights at the end of a training.
 
     Attributes
     ----------
     own : dict
-        The weights of the last batch, from which a further training goes on, and over how
-        many batches their average was taken; empty if the module has them itself.
+        The weights of the last batch, from which a further training goes on; empty if the
+        module has them itself.
     """
 
     def __init__(self):
@@ -171,24 +189,21 @@ class WeightAverage(Callback):
         dtype = net.module_.encoder_dtype
         self._weights = [value for value in state.values() if value.dtype == dtype]
         self._averages = [value.clone() for value in self._weights] if net.average else []
-        self._n_averaged = self.own.get("n_averaged", 0)
         if self.own:
-            net.module_.load_state_dict(self.own["weights"])
+            net.module_.load_state_dict(self.own)
             self.own = {}
 
     def on_batch_end(self, net, training, **kwargs):
         """Move the average towards the weights."""
         if training and net.average:
-            share = max(MIN_AVERAGE_SHARE, AVERAGE_SHARE / (self._n_averaged + AVERAGE_SHARE))
+            share = AVERAGE_SHARE / (net.n_batches - 1 + AVERAGE_SHARE)
             for average, weight in zip(self._averages, self._weights):
-                average.lerp_(weight, share)
-            self._n_averaged += 1
+                average.lerp_(weight, max(MIN_AVERAGE_SHARE, share))
 
     def on_train_end(self, net, **kwargs):
         """Exchange weights and average."""
         if net.average:
-            weights = copy.deepcopy(net.module_.state_dict())
-            self.own = {"weights": weights, "n_averaged": self._n_averaged}
+            self.own = copy.deepcopy(net.module_.state_dict())
             for average, weight in zip(self._averages, self._weights):
                 weight.copy_(average)
         del self._weights, self._averages
@@ -229,6 +244,8 @@ class SSVAENet(NeuralNet):
     average : bool, default=False
         Whether the module has the average of its weights after a training. Their own values
         are part of `training_state`.
+    decay_after : int, default=None
+        After how many batches the step size falls; None keeps it.
     **kwargs
         Parameters of `skorch.NeuralNet`.
     """
@@ -240,6 +257,7 @@ class SSVAENet(NeuralNet):
         labeled_fraction=0.5,
         augmentation=None,
         average=False,
+        decay_after=None,
         **kwargs,
     ):
         kwargs = {"criterion": SSVAELoss, "train_split": None, **kwargs}
@@ -248,6 +266,8 @@ class SSVAENet(NeuralNet):
         self.labeled_fraction = labeled_fraction
         self.augmentation = augmentation
         self.average = average
+        self.decay_after = decay_after
+        self.n_batches = 0
         self.epoch_terms = []
         self.weight_average = WeightAverage()
         self._cache = {}
@@ -255,7 +275,7 @@ class SSVAENet(NeuralNet):
     @property
     def _default_callbacks(self):
         bar = [("progress_bar", ProgressBar())] if self.verbose else []
-        return [*bar, ("weight_average", self.weight_average)]
+        return [*bar, ("step_decay", StepDecay()), ("weight_average", self.weight_average)]
 
     def initialize_module(self):
         """Keep the module that was handed over."""
@@ -275,6 +295,10 @@ class SSVAENet(NeuralNet):
             n_batches = math.ceil(len(dataset) / self.batch_size)
             batches = np.array_split(np.arange(len(dataset)), n_batches)
         return _Batches(dataset, batches, torch.device(self.device))
+
+    def n_batches_of(self, dataset):
+        """Batches of an epoch of training."""
+        return len(self.get_iterator(dataset, training=True))
 
     def notify(self, method_name, **kwargs):
         """Call the callbacks; a KeyboardInterrupt of their own ends the training."""
@@ -401,17 +425,19 @@ class SSVAENet(NeuralNet):
     def training_state(self):
         """Return what a further training needs beside the module.
 
-        The optimizer's name and its running averages by parameter, and the weights that
-        the module's are an average of.
+        The optimizer's name and its running averages by parameter, for how many batches it
+        has trained, and the weights that the module's are an average of.
         """
         return {
             "optimizer": type(self.optimizer_).__name__,
             "running_averages": self.optimizer_.state_dict()["state"],
+            "n_batches": self.n_batches,
             "unaveraged": self.weight_average.own,
         }
 
     def load_training_state(self, saved):
         """Take over what `training_state` returned, of its own optimizer or of another."""
+        self.n_batches = saved["n_batches"]
         self.weight_average.own = saved["unaveraged"]
         if saved["optimizer"] == type(self.optimizer_).__name__:
             groups = self.optimizer_.state_dict()["param_groups"]
@@ -422,6 +448,7 @@ class SSVAENet(NeuralNet):
     def drop_training_state(self):
         """Forget it, two thirds of a trained net and more."""
         self.optimizer_.state.clear()
+        self.n_batches = 0
         self.weight_average.own = {}
 
 

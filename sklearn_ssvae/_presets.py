@@ -3,6 +3,7 @@
 _COMMON = {
     "optimizer": "rmsprop",
     "average": False,
+    "decay_after": None,
     "labeled_fraction": 0.5,
     "prior": "normal",
     "decoder_label": "predicted",

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,87 @@ def test_a_learning_rate_schedule_changes_the_training(blobs, make_classifier):
     scheduled = make_classifier(callbacks=[schedule]).fit(X, y)
     assert scheduled.net_.optimizer_.param_groups[0]["lr"] == pytest.approx(1e-8, rel=1)
     assert not np.array_equal(plain.predict_proba(X), scheduled.predict_proba(X))
+
+
+class _StepSizes(Callback):
+    """Notes the step size of each batch."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.sizes_ = []
+
+    def on_batch_end(self, net, training, **kwargs):
+        if training:
+            self.sizes_.append(net.optimizer_.param_groups[0]["lr"])
+
+    @classmethod
+    def of(cls, clf):
+        return dict(clf.net_.callbacks_)[cls.__name__].sizes_
+
+
+def test_the_step_size_falls_with_the_batches_once_they_are_enough(blobs, make_classifier):
+    X, _, y = blobs
+    params = {"batch_size": 60, "learning_rate": 0.01, "callbacks": [_StepSizes()]}
+    clf = make_classifier(max_epochs=2, decay_after=4, warm_start=True, **params).fit(X, y)
+    wanted = [0.01 * min(1, 4 / n) for n in range(1, 16)]
+    assert _StepSizes.of(clf) == pytest.approx(wanted[:10])
+    clf.set_params(max_epochs=1).fit(X, y)
+    assert _StepSizes.of(clf) == pytest.approx(wanted[10:])
+    clf.set_params(decay_after=None).fit(X, y)
+    assert _StepSizes.of(clf) == 5 * [0.01]
+
+
+def test_training_in_steps_is_one_long_training_while_the_step_size_falls(
+    blobs, make_classifier
+):
+    X, _, y = blobs
+    long = make_classifier(max_epochs=6, decay_after=3).fit(X, y)
+    steps = make_classifier(max_epochs=2, decay_after=3, warm_start=True)
+    for _ in range(3):
+        steps = pickle.loads(pickle.dumps(steps.fit(X, y)))
+    assert np.array_equal(steps.predict_proba(X), long.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("params", "n_epochs"),
+    [
+        ({"batch_size": 64}, 10),
+        ({"batch_size": 64, "hidden_layer_sizes": (16, 128)}, 40),
+        ({"batch_size": 64, "hidden_layer_sizes": 1024}, 10),
+        ({"batch_size": 3}, 4),
+        ({"batch_size": 1, "labeled_fraction": 0.5}, 2),
+        ({"batch_size": 64, "network": "recurrent"}, 50),
+        ({"alpha": np.inf}, None),
+        ({"callbacks": [LRScheduler("StepLR", step_size=1)]}, None),
+        ({"decay_after": None}, None),
+    ],
+)
+def test_the_step_size_falls_by_default_after_a_thousand_batches_within_bounds(
+    params, n_epochs, make_classifier
+):
+    X = np.random.RandomState(0).normal(size=(600, 3, 2))
+    y = np.arange(600) % 2
+    y[30:] = -1
+    fixed = {"hidden_layer_sizes": (512, 4, 4), "max_epochs": 1, "consistency": 0}
+    params = {**fixed, **params}
+    net = make_classifier(warm_start=True, **params).fit(X, y).net_
+    assert net.decay_after == (None if n_epochs is None else n_epochs * net.n_batches)
+
+
+def test_a_stream_keeps_the_step_size_unless_told(blobs, make_classifier):
+    X, _, y = blobs
+    params = {"batch_size": 300, "learning_rate": 0.01, "callbacks": [_StepSizes()]}
+    for decay_after, last in [("auto", 0.01), (1, 0.001)]:
+        clf = make_classifier(decay_after=decay_after, **params)
+        for _ in range(10):
+            clf.partial_fit(X, y, classes=[0, 1, 2])
+        assert _StepSizes.of(clf) == pytest.approx([last])
+
+
+def test_two_schedules_of_the_step_size_are_refused(blobs, make_classifier):
+    X, _, y = blobs
+    schedule = LRScheduler("StepLR", step_size=1)
+    with pytest.raises(ValueError, match=r"decay_after=3 and the LRScheduler .* both set"):
+        make_classifier(decay_after=3, callbacks=[schedule]).fit(X, y)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from sklearn_ssvae.model_selection import SemiSupervisedKFold
         ("max_epochs", 6),
         ("batch_size", 32),
         ("learning_rate", 0.01),
+        ("decay_after", 3),
         ("optimizer", "rmsprop"),
         ("average", False),
         ("early_stopping", True),

@@ -33,6 +33,8 @@ N_LABELED = {
     "sslbook/g241c": 100,
     "sslbook/Digit1": 50,
     "sslbook/BCI": 100,
+    "aeon/ArrowHead": 15,
+    "aeon/GunPoint": 10,
     "mnist": 100,
     "fashion_mnist": 100,
     "uci_har": 60,
