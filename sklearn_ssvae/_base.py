@@ -371,7 +371,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         n_wanted = self._auto_batches_recurrent if recurrent else self._auto_batches
         return _epochs_for(n_wanted, net.n_batches_of(rows), self._auto_epochs)
 
-    def _choose_decay_after(self, net, rows, streams):
+    def _choose_decay_after(self, net, rows, hidden_layer_sizes, streams):
         scheduled = any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_)
         if scheduled and net.decay_after not in (None, "auto"):
             raise ValueError(
@@ -386,7 +386,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if _is_recurrent(net.module_):
             return n_batches * _epochs_for(AUTO_DECAY_BATCHES, n_batches, self._auto_epochs)
         n_first = n_batches * _epochs_for(AUTO_DECAY_BATCHES, n_batches, AUTO_DECAY_EPOCHS)
-        narrow = AUTO_DECAY_WIDTH / max(self._hidden_layer_sizes())
+        narrow = AUTO_DECAY_WIDTH / max(hidden_layer_sizes)
         return math.ceil(n_first * max(1.0, narrow))
 
     def _choose_prior(self, n_samples):
@@ -577,7 +577,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             if architecture == self._architecture:
                 net.load_training_state(copy.deepcopy(self.net_.training_state()))
         net.max_epochs = epochs or self._choose_max_epochs(net, train)
-        net.decay_after = self._choose_decay_after(net, train, streams=epochs is not None)
+        net.decay_after = self._choose_decay_after(
+            net, train, architecture["hidden_layer_sizes"], streams=epochs is not None
+        )
         with thread_limit(module):
             net.partial_fit(train)
         if epochs is None and not self.warm_start:

@@ -5,6 +5,8 @@ import pytest
 import torch
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 
+from sklearn_ssvae import SSVAEClassifier
+
 
 class _Recorder(Callback):
     """Notes the hooks that skorch calls."""
@@ -150,6 +152,14 @@ def test_the_step_size_falls_by_default_after_a_thousand_batches_within_bounds(
     params = {**fixed, **params}
     net = make_classifier(warm_start=True, **params).fit(X, y).net_
     assert net.decay_after == (None if n_epochs is None else n_epochs * net.n_batches)
+
+
+def test_the_width_that_counts_is_that_of_the_weights_to_start_from(blobs, make_classifier):
+    X, _, y = blobs
+    narrow = make_classifier(hidden_layer_sizes=64, max_epochs=1).fit(X, y)
+    clf = SSVAEClassifier(latent_dim=2, max_epochs=1, batch_size=64, random_state=0)
+    assert clf.fit(X, y).net_.decay_after < narrow.net_.decay_after
+    assert clf.fit(X, y, init_model=narrow).net_.decay_after == narrow.net_.decay_after
 
 
 def test_a_stream_keeps_the_step_size_unless_told(blobs, make_classifier):
