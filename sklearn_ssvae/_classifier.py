@@ -130,8 +130,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         1,000 batches, but 2 epochs at least and 10 at most, and ``512 / width`` times as
         many if the widest hidden layer has less than 512 units; with the network
         "recurrent" it is 1,000 batches in 10 to 50 epochs. None keeps the step size, as
-        "auto" does in `partial_fit`, with ``alpha=inf`` and where `callbacks` have a
-        schedule of their own.
+        "auto" does in `partial_fit`, with ``alpha=inf`` and with an `LRScheduler` among the
+        `callbacks`.
     optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"
         "rmsprop" is the paper's: smoothing 0.9, no momentum. A subclass of
         ``torch.optim.Optimizer`` works as well; its options go into `net_params` as
