@@ -382,12 +382,12 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             return net.decay_after
         if streams or scheduled or net.module_.decoder is None:
             return None
-        n_batches = net.n_batches_of(rows)
+        bounds, slowness = AUTO_DECAY_EPOCHS, AUTO_DECAY_WIDTH / max(hidden_layer_sizes)
         if _is_recurrent(net.module_):
-            return n_batches * _epochs_for(AUTO_DECAY_BATCHES, n_batches, self._auto_epochs)
-        n_first = n_batches * _epochs_for(AUTO_DECAY_BATCHES, n_batches, AUTO_DECAY_EPOCHS)
-        narrow = AUTO_DECAY_WIDTH / max(hidden_layer_sizes)
-        return math.ceil(n_first * max(1.0, narrow))
+            bounds, slowness = self._auto_epochs, 1.0
+        n_batches = net.n_batches_of(rows)
+        n_epochs = _epochs_for(AUTO_DECAY_BATCHES, n_batches, bounds)
+        return math.ceil(n_batches * n_epochs * max(1.0, slowness))
 
     def _choose_prior(self, n_samples):
         if self.prior != "auto":

@@ -1,5 +1,3 @@
-import pickle
-
 import numpy as np
 import pytest
 import torch
@@ -115,17 +113,6 @@ def test_the_step_size_falls_with_the_batches_once_they_are_enough(blobs, make_c
     assert _StepSizes.of(clf) == pytest.approx(wanted[10:])
     clf.set_params(decay_after=None).fit(X, y)
     assert _StepSizes.of(clf) == 5 * [0.01]
-
-
-def test_training_in_steps_is_one_long_training_while_the_step_size_falls(
-    blobs, make_classifier
-):
-    X, _, y = blobs
-    long = make_classifier(max_epochs=6, decay_after=3).fit(X, y)
-    steps = make_classifier(max_epochs=2, decay_after=3, warm_start=True)
-    for _ in range(3):
-        steps = pickle.loads(pickle.dumps(steps.fit(X, y)))
-    assert np.array_equal(steps.predict_proba(X), long.predict_proba(X))
 
 
 @pytest.mark.parametrize(

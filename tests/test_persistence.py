@@ -82,6 +82,17 @@ def test_training_goes_on_after_loading_as_if_unbroken(blobs, make_classifier):
     assert np.array_equal(unbroken.history_["loss"], loaded.history_["loss"])
 
 
+def test_steps_with_loading_are_one_long_training_while_the_step_size_falls(
+    blobs, make_classifier
+):
+    X, _, y = blobs
+    long = make_classifier(max_epochs=6, decay_after=3).fit(X, y)
+    steps = make_classifier(max_epochs=2, decay_after=3, warm_start=True)
+    for _ in range(3):
+        steps = _reload(steps.fit(X, y))
+    assert np.array_equal(steps.predict_proba(X), long.predict_proba(X))
+
+
 def test_chunks_go_on_after_loading_as_if_unbroken(blobs, make_detector):
     X, *_ = blobs
     unbroken, reloaded = make_detector(), make_detector()
