@@ -23,7 +23,6 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.helper import predefined_split
 from torch import nn
 
-from ._augmentation import reach, shift_images, shift_series
 from ._batching import Rows
 from ._data import (
     NOT_BERNOULLI,
@@ -31,6 +30,20 @@ from ._data import (
     data_statistics,
     inside_unit_interval,
     stratified_holdout,
+)
+from ._defaults import (
+    alpha_for,
+    augmentation_for,
+    batch_size_for,
+    beta_for,
+    decay_after_for,
+    decoder_label_for,
+    epochs_for,
+    is_recurrent,
+    labeled_fraction_for,
+    learning_rate_for,
+    prior_for,
+    unless_auto,
 )
 from ._labels import as_list, encode_columns, stack_columns
 from ._likelihoods import LIKELIHOODS
@@ -61,37 +74,6 @@ BROUGHT_ALONG = (
     "decoder_label",
 )
 
-# The "auto" weight of the cross-entropy, per feature and, in nats of the ELBO, per row at
-# least: the density of a few columns would outvote the labels.
-MIN_AUTO_ALPHA = 0.3
-MIN_LABEL_NATS = 12.0
-
-# The "auto" prior knows the classes if there are so many rows: the clusters of fewer are
-# seldom the classes.
-MIN_CLASS_CONDITIONAL_ROWS = 100
-
-# The "auto" weight of the KL divergence: under a prior that knows the classes, more than
-# that of the bound lets late evidence weigh against the first clusters.
-AUTO_BETA = 1.0
-AUTO_BETA_CLASS_CONDITIONAL = 2.0
-
-# The "auto" share of labeled rows in a batch grows with the root of their number, from that
-# of a few: a hundred labels that are seen too often are learned by heart, a thousand serve.
-MIN_AUTO_LABELED_FRACTION = 0.1
-MAX_AUTO_LABELED_FRACTION = 0.3
-FEW_LABELS = 100
-
-# The "auto" step size; a recurrent network has few weights, each used at every step.
-AUTO_LEARNING_RATE = 1e-3
-AUTO_LEARNING_RATE_RECURRENT = 3e-3
-
-# The step size begins to fall, by "auto", after so many batches, within these bounds of
-# epochs: beyond, a few labels are known by heart and classes drift with the density. A layer
-# narrower than this changes less by each step, and needs as many times more of them.
-AUTO_DECAY_BATCHES = 1000
-AUTO_DECAY_EPOCHS = (2, 10)
-AUTO_DECAY_WIDTH = 512
-
 # torch initialises weights from its global generator, which threads share.
 _INIT_LOCK = threading.Lock()
 
@@ -109,15 +91,6 @@ def _concatenate_history(history, epoch_terms):
         )
         for name in names
     }
-
-
-def _epochs_for(n_wanted, n_batches, bounds):
-    """How many epochs of n_batches make at least n_wanted batches, within the bounds."""
-    return int(np.clip(math.ceil(n_wanted / n_batches), *bounds))
-
-
-def _is_recurrent(module):
-    return isinstance(module.encoder, NETWORKS["recurrent"][0])
 
 
 def _wrap_vae(module, vae):
@@ -328,78 +301,27 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             )
         return shape
 
-    def _choose_alpha(self, n_features):
-        if self.alpha != "auto":
-            return self.alpha
-        return max(MIN_AUTO_ALPHA, MIN_LABEL_NATS / n_features)
+    def _choose_max_epochs(self, net, n_batches):
+        n_wanted = self._auto_batches
+        if is_recurrent(net.module_):
+            n_wanted = self._auto_batches_recurrent
+        return unless_auto(net.max_epochs, epochs_for, n_wanted, n_batches, self._auto_epochs)
 
-    def _choose_beta(self, module):
-        if self.beta != "auto":
-            return self.beta
-        knows_classes = isinstance(module.prior, PRIORS["class_conditional"])
-        return AUTO_BETA_CLASS_CONDITIONAL if knows_classes else AUTO_BETA
-
-    def _choose_augmentation(self, module):
-        if self.augmentation != "auto":
-            return self.augmentation
-        if module.sees_images and all(map(reach, module.input_shape[:2])):
-            return shift_images
-        if _is_recurrent(module) and reach(module.input_shape[0]):
-            return shift_series
-        return None
-
-    def _choose_labeled_fraction(self, n_labeled):
-        if self.labeled_fraction != "auto":
-            return self.labeled_fraction
-        share = MIN_AUTO_LABELED_FRACTION * math.sqrt(n_labeled / FEW_LABELS)
-        return float(np.clip(share, MIN_AUTO_LABELED_FRACTION, MAX_AUTO_LABELED_FRACTION))
-
-    def _choose_learning_rate(self, module):
-        if self.learning_rate != "auto":
-            return self.learning_rate
-        return AUTO_LEARNING_RATE_RECURRENT if _is_recurrent(module) else AUTO_LEARNING_RATE
-
-    def _choose_batch_size(self, n_samples):
-        if self.batch_size != "auto":
-            return self.batch_size
-        return int(np.clip(n_samples // 20, 32, self._max_auto_batch_size))
-
-    def _choose_max_epochs(self, net, rows):
-        if net.max_epochs != "auto":
-            return net.max_epochs
-        recurrent = _is_recurrent(net.module_)
-        n_wanted = self._auto_batches_recurrent if recurrent else self._auto_batches
-        return _epochs_for(n_wanted, net.n_batches_of(rows), self._auto_epochs)
-
-    def _choose_decay_after(self, net, rows, hidden_layer_sizes, streams):
+    def _choose_decay_after(self, net, n_batches, width, streams):
         scheduled = any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_)
         if scheduled and net.decay_after not in (None, "auto"):
             raise ValueError(
                 f"decay_after={net.decay_after} and the LRScheduler among the callbacks both "
                 "set the step size. Pass decay_after=None, or leave out the callback."
             )
-        if net.decay_after != "auto":
-            return net.decay_after
-        if streams or scheduled or net.module_.decoder is None:
+        if net.decay_after == "auto" and (streams or scheduled or net.module_.decoder is None):
             return None
-        bounds, slowness = AUTO_DECAY_EPOCHS, AUTO_DECAY_WIDTH / max(hidden_layer_sizes)
-        if _is_recurrent(net.module_):
-            bounds, slowness = self._auto_epochs, 1.0
-        n_batches = net.n_batches_of(rows)
-        n_epochs = _epochs_for(AUTO_DECAY_BATCHES, n_batches, bounds)
-        return math.ceil(n_batches * n_epochs * max(1.0, slowness))
-
-    def _choose_prior(self, n_samples):
-        if self.prior != "auto":
-            return self.prior
-        few = n_samples < MIN_CLASS_CONDITIONAL_ROWS
-        return "normal" if few or self.network == "recurrent" else "class_conditional"
+        return unless_auto(
+            net.decay_after, decay_after_for, net.module_, n_batches, width, self._auto_epochs
+        )
 
     def _architecture_for(self, row_shape, likelihood, prior, heads):
         """Return the arguments of `SSVAE` that the parameters and the data ask for."""
-        decoder_label = self.decoder_label
-        if decoder_label == "auto":
-            decoder_label = "predicted" if prior == "normal" else None
         if isinstance(self.network, tuple) and not (
             len(self.network) == 2 and all(map(callable, self.network))
         ):
@@ -414,7 +336,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "latent_dim": int(self.latent_dim),
             "likelihood": likelihood,
             "prior": prior,
-            "decoder_label": decoder_label,
+            "decoder_label": unless_auto(self.decoder_label, decoder_label_for, prior),
             "n_classes": {name: len(head.classes) for name, head in heads.items()},
             "n_generative_classes": {name: head.n_generative for name, head in heads.items()},
             "has_decoder": self.alpha != math.inf,
@@ -461,19 +383,23 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             callbacks.append(("early_stopping", stopping))
         callbacks += clone(list(self.callbacks or []), safe=False)
         settings = {
-            "labeled_fraction": self._choose_labeled_fraction(n_labeled),
-            "augmentation": self._choose_augmentation(module),
+            "labeled_fraction": unless_auto(
+                self.labeled_fraction, labeled_fraction_for, n_labeled
+            ),
+            "augmentation": unless_auto(self.augmentation, augmentation_for, module),
             "average": self.average and valid is None,
             "decay_after": self.decay_after,
-            "criterion__alpha": self._choose_alpha(module.n_features),
-            "criterion__beta": self._choose_beta(module),
+            "criterion__alpha": unless_auto(self.alpha, alpha_for, module.n_features),
+            "criterion__beta": unless_auto(self.beta, beta_for, module),
             "criterion__consistency": self.consistency,
             "criterion__class_shares": class_shares,
             "criterion__n_density_classes": n_density_classes,
             **optimizer_params(self.optimizer, device),
-            "lr": self._choose_learning_rate(module),
+            "lr": unless_auto(self.learning_rate, learning_rate_for, module),
             "max_epochs": self.max_epochs,
-            "batch_size": self._choose_batch_size(n_samples),
+            "batch_size": unless_auto(
+                self.batch_size, batch_size_for, n_samples, self._max_auto_batch_size
+            ),
             "train_split": None if valid is None else predefined_split(valid),
             "callbacks": callbacks,
             "device": str(device),
@@ -486,7 +412,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Make the module to train: a new one, or one with the weights of `start`."""
         if start is None or isinstance(start, nn.Module):
             likelihood, shift, scale = data_statistics(X, self.likelihood)
-            prior = self._choose_prior(len(X))
+            prior = unless_auto(self.prior, prior_for, len(X), self.network)
             architecture = self._architecture_for(row_shape, likelihood, prior, heads)
             module = self._new_module(architecture, rng)
             if start is not None:
@@ -576,10 +502,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             generator.set_state(self.net_.generator.get_state())
             if architecture == self._architecture:
                 net.load_training_state(copy.deepcopy(self.net_.training_state()))
-        net.max_epochs = epochs or self._choose_max_epochs(net, train)
-        net.decay_after = self._choose_decay_after(
-            net, train, architecture["hidden_layer_sizes"], streams=epochs is not None
-        )
+        n_batches, width = net.n_batches_of(train), max(architecture["hidden_layer_sizes"])
+        net.max_epochs = epochs or self._choose_max_epochs(net, n_batches)
+        net.decay_after = self._choose_decay_after(net, n_batches, width, epochs is not None)
         with thread_limit(module):
             net.partial_fit(train)
         if epochs is None and not self.warm_start:

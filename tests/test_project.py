@@ -27,6 +27,7 @@ FLOORS = {
     "_loss": 1,
     "_batching": 1,
     "_module": 2,
+    "_defaults": 2,
     "_net": 3,
     "_scores": 3,
     "_base": 4,

@@ -1,0 +1,122 @@
+"""What "auto" means: parameters that follow the rows, the network or the prior."""
+
+import math
+
+import numpy as np
+
+from ._augmentation import reach, shift_images, shift_series
+from ._priors import PRIORS
+from .networks import NETWORKS
+
+# The weight of the cross-entropy, per feature and, in nats of the ELBO, per row at least:
+# the density of a few columns would outvote the labels.
+MIN_ALPHA = 0.3
+MIN_LABEL_NATS = 12.0
+
+# The prior knows the classes if there are so many rows: the clusters of fewer are seldom
+# the classes.
+MIN_CLASS_CONDITIONAL_ROWS = 100
+
+# The weight of the KL divergence: under a prior that knows the classes, more than that of
+# the bound lets late evidence weigh against the first clusters.
+BETA = 1.0
+BETA_CLASS_CONDITIONAL = 2.0
+
+# The share of labeled rows in a batch grows with the root of their number, from that of a
+# few: a hundred labels that are seen too often are learned by heart, a thousand serve.
+MIN_LABELED_FRACTION = 0.1
+MAX_LABELED_FRACTION = 0.3
+FEW_LABELS = 100
+
+# The step size; a recurrent network has few weights, each used at every step.
+LEARNING_RATE = 1e-3
+LEARNING_RATE_RECURRENT = 3e-3
+
+# The step size begins to fall after so many batches, within these bounds of epochs: beyond,
+# a few labels are known by heart and classes drift with the density. A layer narrower than
+# this changes less by each step, and needs as many times more of them.
+DECAY_BATCHES = 1000
+DECAY_EPOCHS = (2, 10)
+DECAY_WIDTH = 512
+
+
+def unless_auto(value, default, *args):
+    """Return a parameter's value, or ``default(*args)`` where it is "auto"."""
+    return default(*args) if isinstance(value, str) and value == "auto" else value
+
+
+def is_recurrent(module):
+    """Whether the encoder is the network "recurrent"."""
+    return isinstance(module.encoder, NETWORKS["recurrent"][0])
+
+
+def alpha_for(n_features):
+    """Choose the weight of the cross-entropy."""
+    return max(MIN_ALPHA, MIN_LABEL_NATS / n_features)
+
+
+def beta_for(module):
+    """Choose the weight of the KL divergence."""
+    knows_classes = isinstance(module.prior, PRIORS["class_conditional"])
+    return BETA_CLASS_CONDITIONAL if knows_classes else BETA
+
+
+def prior_for(n_samples, network):
+    """Choose the prior for so many rows."""
+    few = n_samples < MIN_CLASS_CONDITIONAL_ROWS
+    return "normal" if few or network == "recurrent" else "class_conditional"
+
+
+def decoder_label_for(prior):
+    """Let the decoder read the classes, unless z has them by its prior."""
+    return "predicted" if prior == "normal" else None
+
+
+def augmentation_for(module):
+    """Choose a change that leaves the class of an image or a series as it is."""
+    if module.sees_images and all(map(reach, module.input_shape[:2])):
+        return shift_images
+    if is_recurrent(module) and reach(module.input_shape[0]):
+        return shift_series
+    return None
+
+
+def labeled_fraction_for(n_labeled):
+    """Choose the share of labeled rows in a batch."""
+    share = MIN_LABELED_FRACTION * math.sqrt(n_labeled / FEW_LABELS)
+    return float(np.clip(share, MIN_LABELED_FRACTION, MAX_LABELED_FRACTION))
+
+
+def learning_rate_for(module):
+    """Choose the step size of the optimizer."""
+    return LEARNING_RATE_RECURRENT if is_recurrent(module) else LEARNING_RATE
+
+
+def batch_size_for(n_samples, largest):
+    """Choose the number of rows of a batch."""
+    return int(np.clip(n_samples // 20, 32, largest))
+
+
+def epochs_for(n_wanted, n_batches, bounds):
+    """Count the epochs that make at least n_wanted batches, within the bounds."""
+    return int(np.clip(math.ceil(n_wanted / n_batches), *bounds))
+
+
+def decay_after_for(module, n_batches, width, bounds_recurrent):
+    """Choose the number of batches after which the step size falls.
+
+    Parameters
+    ----------
+    module : SSVAE
+        The module to train.
+    n_batches : int
+        Batches of an epoch.
+    width : int
+        Units of the widest hidden layer.
+    bounds_recurrent : tuple of int
+        Fewest and most epochs before, of a recurrent network.
+    """
+    bounds, slowness = DECAY_EPOCHS, max(1.0, DECAY_WIDTH / width)
+    if is_recurrent(module):
+        bounds, slowness = bounds_recurrent, 1.0
+    return math.ceil(n_batches * epochs_for(DECAY_BATCHES, n_batches, bounds) * slowness)
