@@ -9,6 +9,7 @@ official images, rendered ones take their place; the first column says which.
 """
 
 import numpy as np
+from anomalies import CHOSEN
 from common import (
     choose_rows,
     estimator_params,
@@ -79,7 +80,7 @@ def main():
             "model": "SS" if labels else "EU",
             "unlabeled": unlabeled,
             "labels": labels,
-            "settings": model_settings(args, "SS" if labels else "EU", "small_norb"),
+            "settings": model_settings(args, "SS" if labels else "EU", "small_norb", CHOSEN),
         }
         for seed in range(args.seeds)
         for unlabeled, labels in wanted
