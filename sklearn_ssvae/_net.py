@@ -152,10 +152,10 @@ class ProgressBar(Callback):
 
 
 class StepDecay(Callback):
-    """Let the step size fall as T / n in batch n, once n is past the net's `decay_after` T.
+    """Let the step size fall as (T / n)^1.5 in batch n, past the net's `decay_after` T.
 
-    The steps still add up to any distance, but that from T batches to 3 T is no more than
-    T ln 3: what a long training changes at last, it changes slowly.
+    However many batches follow, their steps add up to less than 2 T full ones: what a long
+    training changes at last, it changes little.
     """
 
     def on_batch_begin(self, net, training, **kwargs):
@@ -164,7 +164,7 @@ class StepDecay(Callback):
             return
         net.n_batches += 1
         if net.decay_after is not None:
-            share = net.decay_after / max(net.decay_after, net.n_batches)
+            share = (net.decay_after / max(net.decay_after, net.n_batches)) ** 1.5
             for group in net.optimizer_.param_groups:
                 group["lr"] = share * group.setdefault("initial_lr", group["lr"])
 
