@@ -101,8 +101,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         "gaussian" or "heteroscedastic_gaussian". "bernoulli" is for values in
         [0, 1] and leaves them as they are. "gaussian" learns one variance per feature,
         "heteroscedastic_gaussian" one per feature and row; both standardise the columns
-        inside the model. "auto" takes "bernoulli" if all values are in [0, 1] and at least
-        a tenth of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
+        inside the model, or divide all by one number where they seem to have a unit in
+        common (the root mean square of their standard deviations is at most twice the
+        median). "auto" takes "bernoulli" if all values are in [0, 1] and at least a tenth
+        of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
     prior : {"normal", "class_conditional"}, default="normal"
         Prior of z. "normal" is N(0, I), the paper's. "class_conditional" has a normal with
         learned mean and diagonal variance for each kind, p(z|y) = N(m_y, S_y): labels

@@ -46,7 +46,7 @@ from ._defaults import (
     unless_auto,
 )
 from ._labels import as_list, encode_columns, stack_columns
-from ._likelihoods import LIKELIHOODS
+from ._likelihoods import LIKELIHOODS, Gaussian
 from ._module import SSVAE
 from ._net import (
     OPTIMIZERS,
@@ -60,6 +60,11 @@ from ._presets import paper_params
 from ._priors import PRIORS
 from ._scores import log_prob
 from .networks import NETWORKS
+
+# Rows from which the variances of the features are estimated at most, and how many of them
+# the variance of the training counts for: the error on few rows is less than on others.
+MAX_VARIANCE_ROWS = 10_000
+VARIANCE_PRIOR_ROWS = 10
 
 # Draws of z for the bound on a row's probability: pairs of opposite ones.
 N_ELBO_DRAWS = 16
@@ -411,7 +416,10 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _start_module(self, X, row_shape, heads, start, rng):
         """Make the module to train: a new one, or one with the weights of `start`."""
         if start is None or isinstance(start, nn.Module):
-            likelihood, shift, scale = data_statistics(X, self.likelihood)
+            # The channels of a series are instruments, each with a unit of its own.
+            likelihood, shift, scale = data_statistics(
+                X, self.likelihood, one_unit=self.network != "recurrent"
+            )
             prior = unless_auto(self.prior, prior_for, len(X), self.network)
             architecture = self._architecture_for(row_shape, likelihood, prior, heads)
             module = self._new_module(architecture, rng)
@@ -519,6 +527,35 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self._architecture = architecture
         self._net_classes = {name: head.classes for name, head in heads.items()}
         self.net_ = net
+
+    def _fit_variance(self, X):
+        """Set the variance of each feature to the one under which the rows are likeliest.
+
+        Given the decoder, that is the mean squared error of what it makes of draws of z.
+        A short training leaves the variances near those that they began with, which
+        weighs the features well and describes their noise badly; a warm start goes on from
+        those.
+        """
+        module = self.net_.module_
+        if self.alpha == math.inf or not isinstance(module.likelihood, Gaussian):
+            return
+        rows = X[:: -(-len(X) // MAX_VARIANCE_ROWS)]
+        generator = torch.Generator().manual_seed(0)
+
+        def squared_error(module, x):
+            noise = torch.randn((len(x), *module.latent_shape), generator=generator)
+            return module.squared_error(x, noise)
+
+        error = self._apply(squared_error, rows, math.prod(self._row_shape)).sum(axis=0)
+        before = VARIANCE_PRIOR_ROWS * module.likelihood.variance().cpu().numpy()
+        variance = (error + before) / (len(rows) + VARIANCE_PRIOR_ROWS)
+        last = self.net_.weight_average
+        if self.warm_start and not last.own:
+            last.own = copy.deepcopy(module.state_dict())
+        module.likelihood.set_variance(torch.from_numpy(variance))
+        # Rounded as it is, so that a copy of the model scores to the last bit as it does.
+        of_model = module.likelihood.state_dict()
+        self.net_.inference_module.likelihood.load_state_dict(of_model)
 
     def _label_counts(self, codes, heads, add):
         """Count the labels of each head, of these rows or of all chunks so far."""

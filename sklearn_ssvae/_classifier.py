@@ -68,8 +68,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         "gaussian" or "heteroscedastic_gaussian". "bernoulli" is for values in
         [0, 1] and leaves them as they are. "gaussian" learns one variance per feature,
         "heteroscedastic_gaussian" one per feature and row; both standardise the columns
-        inside the model. "auto" takes "bernoulli" if all values are in [0, 1] and at least
-        a tenth of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
+        inside the model, or divide all by one number where they seem to have a unit in
+        common (the root mean square of their standard deviations is at most twice the
+        median). "auto" takes "bernoulli" if all values are in [0, 1] and at least a tenth
+        of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
     prior : {"auto", "normal", "class_conditional"}, default="auto"
         Prior of z. "normal" is N(0, I), the paper's. "class_conditional" has a normal with
         learned mean and diagonal variance for each class, p(z|y) = N(m_y, S_y): labels
@@ -434,6 +436,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             epochs,
             class_shares=dict(zip(named, shares)),
         )
+        if epochs is None:
+            self._fit_variance(X)
         self._set_classes(heads, counts)
         if given:
             self.class_prior_ = given if len(given) > 1 else given[0]

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# A standard deviation of a hundredth of the column's own. Without a floor a column that
-# is constant, or copied exactly, would have a density without bound.
+# A standard deviation of a hundredth of what the column was divided by. Without a floor a
+# column that is constant, or copied exactly, would have a density without bound.
 MIN_VARIANCE = 1e-4
 
 
@@ -33,6 +33,8 @@ class Bernoulli(nn.Module):
 
     n_params = 1
     standardizes = False
+    # The standard deviation of a fair coin, which none in [0, 1] exceeds.
+    spread = 0.5
 
     def __init__(self, n_features):
         super().__init__()
@@ -62,6 +64,7 @@ class Gaussian(nn.Module):
 
     n_params = 1
     standardizes = True
+    spread = 1.0
 
     def __init__(self, n_features):
         super().__init__()
@@ -69,6 +72,17 @@ class Gaussian(nn.Module):
 
     def _log_var(self, params):
         return _log_variance(self.raw_log_var)
+
+    @torch.no_grad()
+    def variance(self):
+        """Return the variance of each standardised feature, shape (n_features,)."""
+        return torch.exp(_log_variance(self.raw_log_var))
+
+    @torch.no_grad()
+    def set_variance(self, variance):
+        """Take these variances, shape (n_features,), or the floor where it is higher."""
+        above = (variance - MIN_VARIANCE).clamp(min=1e-9)
+        self.raw_log_var.copy_(torch.log(above))
 
     def log_prob(self, params, x):
         """Log-density of each feature, in nats."""
@@ -95,6 +109,7 @@ class HeteroscedasticGaussian(nn.Module):
 
     n_params = 2
     standardizes = True
+    spread = 1.0
 
     def __init__(self, n_features):
         super().__init__()

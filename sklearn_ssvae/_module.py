@@ -14,11 +14,13 @@ from .networks import NETWORKS, Dropout
 # Keeps exp(log_var) finite for rows far outside the training data.
 MAX_LOG_VAR = 20.0
 
-# Length of the adversarial perturbation in standardised units, by the feature and at most,
-# and the share of it that the trial step has which finds its direction. In two dimensions a
-# step of one standard deviation leaves most clusters, in a hundred hardly any.
-RADIUS_BY_FEATURE = 0.15
-MAX_RADIUS = 1.0
+# Length of the adversarial perturbation in the spread of a feature, by the feature and at
+# most, and the share of it that the trial step has which finds its direction. In two
+# dimensions a step of one standard deviation leaves most clusters, in a hundred hardly any.
+# A network with a z for each time step could spend all of a long one on a few steps.
+RADIUS_BY_FEATURE = 0.3
+MAX_RADIUS = 2.0
+MAX_RADIUS_BY_STEP = 1.0
 TRIAL_SHARE = 0.1
 
 # The decoder's weights that read the classes.
@@ -178,8 +180,10 @@ class SSVAE(nn.Module):
 
     @property
     def adversarial_radius(self):
-        """Distance of the adversary from its row, in standardised units."""
-        return min(MAX_RADIUS, RADIUS_BY_FEATURE * math.sqrt(self.n_features))
+        """Distance of the adversary from its row, in the units of the encoder."""
+        furthest = MAX_RADIUS if len(self.latent_shape) == 1 else MAX_RADIUS_BY_STEP
+        radius = min(furthest, RADIUS_BY_FEATURE * math.sqrt(self.n_features))
+        return self.likelihood.spread * radius
 
     def inconsistency(self, x, logits, others, generator):
         r"""How much pi of a row changes where its class should not.
@@ -431,6 +435,27 @@ class SSVAE(nn.Module):
         if self.likelihood.standardizes:
             elbo = elbo - torch.log(self.scale).sum().to(elbo.dtype)
         return elbo[:, None]
+
+    def squared_error(self, x, noise):
+        """Squared error of each standardised feature, decoded from one draw of z a row.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_features)
+            Rows in their own units.
+        noise : Tensor of shape (n, [n_steps,] latent_dim)
+            Standard normal draws.
+
+        Returns
+        -------
+        error : Tensor of shape (n, n_features)
+            ``(x - m(pi(x), z))^2``.
+        """
+        standardized = self.standardize(x)
+        logits, mean, log_var = self.encode(standardized)
+        z = mean + torch.exp(0.5 * log_var) * noise.to(mean)
+        params = self.decode(self.decoder_labels(logits), z)
+        return (standardized - self.likelihood.mean(params)).square()
 
     def reconstruct(self, x):
         """Mean of p(x | pi(x), mean of q(z|x)), in the rows' own units."""

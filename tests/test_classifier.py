@@ -63,6 +63,23 @@ def test_samples_of_a_class_are_taken_for_it(fitted_digits):
     assert (fitted_digits.predict(X) == y).mean() > 0.5
 
 
+def test_the_variances_are_the_mean_squared_errors_of_decoded_draws(blobs, make_classifier):
+    """Against many draws; the variance of the training counts for ten rows."""
+    X, _, y = blobs
+    clf = make_classifier(likelihood="gaussian", average=False, warm_start=True).fit(X, y)
+    module = clf.net_.inference_module
+    rows = torch.from_numpy(X)
+    generator = torch.Generator().manual_seed(1)
+    draws = torch.randn(400, 1, *module.latent_shape, generator=generator).double()
+    error = torch.stack(
+        [module.squared_error(rows, z.expand(len(X), -1)) for z in draws]
+    ).mean(dim=(0, 1))
+    raw = clf.net_.training_state()["unaveraged"]["likelihood.raw_log_var"]
+    before = torch.exp(raw.double()) + 1e-4
+    expected = (len(X) * error + 10 * before) / (len(X) + 10)
+    np.testing.assert_allclose(module.likelihood.variance(), expected, rtol=0.05)
+
+
 def test_samples_look_like_the_data_in_mean_and_spread(digits, fitted_digits):
     X_train, *_ = digits
     X, y = fitted_digits.sample(2000, random_state=0)
@@ -374,8 +391,9 @@ def test_a_classifier_starts_as_the_detector_it_was_given(
 ):
     """Equal in output at the first step, the pi head aside."""
     X, _, y = blobs
-    det = make_detector(max_epochs=20, anomaly_score="log_prob").fit(X)
-    still = {"max_epochs": 1, "learning_rate": 1e-30}
+    noise = {"likelihood": "heteroscedastic_gaussian"}
+    det = make_detector(max_epochs=20, anomaly_score="log_prob", **noise).fit(X)
+    still = {"max_epochs": 1, "learning_rate": 1e-30, **noise}
     clf = make_classifier(**still).fit(X, y, init_model=det)
     np.testing.assert_allclose(clf.transform(X), det.transform(X))
     np.testing.assert_allclose(clf.reconstruct(X), det.reconstruct(X))

@@ -5,12 +5,28 @@ from sklearn_ssvae._data import data_statistics, stratified_holdout
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_column_statistics_are_those_of_numpy(dtype):
+def test_columns_of_unlike_units_have_the_statistics_of_numpy(dtype):
     rng = np.random.RandomState(0)
-    X = (rng.normal(size=(5000, 300)) * np.arange(1, 301) + 50).astype(dtype)
+    X = (rng.normal(size=(5000, 300)) * np.logspace(-2, 3, 300) + 50).astype(dtype)
     _, shift, scale = data_statistics(X, "gaussian")
     np.testing.assert_allclose(shift, X.mean(0, dtype=np.float64), rtol=1e-5)
-    np.testing.assert_allclose(scale, X.std(0, dtype=np.float64), rtol=1e-5)
+    np.testing.assert_allclose(scale, X.std(0, dtype=np.float64), rtol=1e-4)
+
+
+def test_columns_of_one_unit_share_the_root_mean_square_of_their_deviations():
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(500, 6)) * [0.1, 2.0, 3.0, 3.0, 4.0, 0.0] + 50
+    _, shift, scale = data_statistics(X, "gaussian")
+    np.testing.assert_allclose(shift, X.mean(0))
+    np.testing.assert_allclose(scale, np.full(6, np.sqrt(np.mean(X[:, :5].var(0)))))
+    for factor in (1e-3, 1e3):
+        np.testing.assert_allclose(data_statistics(factor * X, "gaussian")[2], factor * scale)
+
+
+def test_channels_keep_their_own_scales():
+    X = np.random.RandomState(0).normal(size=(500, 3)) * [1.0, 2.0, 3.0]
+    scale = data_statistics(X, "gaussian", one_unit=False)[2]
+    np.testing.assert_allclose(scale, X.std(0))
 
 
 def test_a_constant_column_has_the_scale_one():

@@ -207,7 +207,7 @@ def test_inconsistency_is_the_change_of_pi_at_other_rows_and_the_adversary(n_cla
     found = module.inconsistency(x, logits, list(others), torch.Generator().manual_seed(1))
 
     trial = torch.randn(4, 6, generator=torch.Generator().manual_seed(1)).double()
-    radius = 0.15 * 6**0.5
+    radius = 0.3 * 6**0.5
     trial *= TRIAL_SHARE * radius / trial.norm(dim=1, keepdim=True)
     step = 1e-6 * torch.eye(6).double()
     for row in range(4):
@@ -224,6 +224,35 @@ def test_inconsistency_is_the_change_of_pi_at_other_rows_and_the_adversary(n_cla
             _divergence(module, target, other[row : row + 1]) for other in others
         )
         assert found[row].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "n_features", "radius"),
+    [
+        ("gaussian", 4, 0.6),
+        ("gaussian", 100, 2.0),
+        ("bernoulli", 4, 0.3),
+        ("bernoulli", 100, 1.0),
+    ],
+)
+def test_the_adversary_is_half_as_far_in_the_unit_interval(likelihood, n_features, radius):
+    module = _module(likelihood=likelihood, input_shape=(n_features,))
+    assert module.adversarial_radius == pytest.approx(radius)
+
+
+def test_the_adversary_of_a_series_is_one_standard_deviation_away():
+    module = _module(network="recurrent", input_shape=(20, 5), hidden_layer_sizes=(8, 5, 4))
+    assert module.adversarial_radius == 1.0
+
+
+def test_the_squared_error_of_the_mean_is_that_of_the_reconstruction(x):
+    module = _module()
+    module.shift += 0.1
+    module.scale *= 3.0
+    error = module.squared_error(x, torch.zeros(4, 2))
+    expected = ((x - module.reconstruct(x)) / 3.0) ** 2
+    np.testing.assert_allclose(error.detach(), expected.detach())
+    assert not torch.allclose(module.squared_error(x, torch.ones(4, 2)), error)
 
 
 def test_the_inconsistency_moves_encoder_and_heads_alone(x):

@@ -239,7 +239,12 @@ def test_a_fit_ends_with_the_running_average_of_weights_and_statistics(
 
     average = {}
     X, _, y = blobs
-    clf = make_classifier(network=network, input_shape=(2, 2), callbacks=[SlowAverage()])
+    clf = make_classifier(
+        network=network,
+        input_shape=(2, 2),
+        likelihood="heteroscedastic_gaussian",
+        callbacks=[SlowAverage()],
+    )
     state = clf.fit(X[:, :4], y).net_.module_.state_dict()
     floats = [name for name, value in state.items() if value.is_floating_point()]
     assert any("running_mean" in name for name in floats) == (network == "conv")
@@ -262,6 +267,17 @@ def test_a_fit_without_average_goes_on_from_the_weights_of_the_last_batch(
     clf = make_classifier(max_epochs=3, warm_start=True).fit(X, y)
     clf.set_params(average=False).fit(X, y)
     assert np.array_equal(clf.predict_proba(X), long.predict_proba(X))
+
+
+def test_a_warm_start_goes_on_as_if_the_variances_had_not_been_fitted(blobs, make_classifier):
+    X, _, y = blobs
+    settings = {"average": False, "decay_after": None, "likelihood": "gaussian"}
+    long = make_classifier(max_epochs=6, **settings).fit(X, y)
+    clf = make_classifier(max_epochs=3, warm_start=True, **settings).fit(X, y)
+    before = clf.score_samples(X)
+    clf.fit(X, y)
+    assert np.array_equal(clf.score_samples(X), long.score_samples(X))
+    assert not np.array_equal(clf.score_samples(X), before)
 
 
 def test_early_stopping_keeps_its_best_epoch_and_no_average(blobs, make_classifier):

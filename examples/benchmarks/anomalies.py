@@ -8,8 +8,9 @@ A table's models are fitted to half of its normal rows and tested on all others;
 ``--train all`` they are fitted to all rows, anomalies among them, and tested on these. Of
 images each class in turn is the anomaly: models are fitted to the other classes of the
 training part, with the share of labels that ``--labels`` names, and tested on the test part.
-Rivals use no labels, and see tables standardised; those of PyOD are run where it is
-installed (``pip install pyod``). A finished line of the results file is not run again.
+Rivals use no labels, and see tables standardised, or divided by one number where columns
+have a unit in common, as ours do inside; those of PyOD are run where it is installed
+(``pip install pyod``). A finished line of the results file is not run again.
 
 ``--part development`` is for choosing between scores: images are tested on training rows
 that ``--limit`` leaves over, and tables are those on which the defaults were chosen; the
@@ -29,6 +30,7 @@ from datasets import (
     hide_labels,
     load_anomaly_split,
     parse_params,
+    scale_columns,
 )
 from defaults import SETS
 from sklearn.covariance import EllipticEnvelope
@@ -36,7 +38,6 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
-from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
 from sklearn_ssvae import SSVAEAnomalyDetector
@@ -135,8 +136,7 @@ def run_cell(cell, args):
     if cell["method"] in RIVALS:
         X, X_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
         if name not in IMAGES:
-            scaler = StandardScaler().fit(X)
-            X, X_test = scaler.transform(X), scaler.transform(X_test)
+            X, X_test = scale_columns(X, X_test)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*covariance matrix.*")
             scores = RIVALS[cell["method"]](X, X_test)

@@ -8,8 +8,9 @@ Every model sees the same rows and labels. Labels are drawn with the classes' sh
 Chapelle, Schoelkopf and Zien comes with its own splits of 10 and 100 labels and is tested on
 the rows without, all others on rows that were not trained on. Ours take windows that begin
 anywhere in a movement with ``network="recurrent"``, images in their shape, and all else as
-by default. Rivals get tables standardised, series as tables, and images flat, in [0, 1]; those
-that cannot use unlabeled rows see the labeled ones alone.
+by default. Rivals get tables standardised, or divided by one number where columns have a unit
+in common, as ours do inside, series as tables, and images flat, in [0, 1]; those that cannot
+use unlabeled rows see the labeled ones alone.
 A finished line of the results file is not run again.
 """
 
@@ -26,6 +27,7 @@ from datasets import (
     hide_labels,
     load_split,
     parse_params,
+    scale_columns,
 )
 from scipy.stats import rankdata
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -33,7 +35,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 from sklearn.svm import SVC
 
@@ -116,8 +117,7 @@ def run_cell(cell, args):
     else:
         X, X_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
         if name not in IMAGES:
-            scaler = StandardScaler().fit(X)
-            X, X_test = scaler.transform(X), scaler.transform(X_test)
+            X, X_test = scale_columns(X, X_test, one_unit=name not in WINDOWS)
         if cell["model"] in SUPERVISED:
             X, y = X[y >= 0], y[y >= 0]
         model = {**SEMI_SUPERVISED, **SUPERVISED}[cell["model"]]()
