@@ -33,8 +33,8 @@ class Bernoulli(nn.Module):
 
     n_params = 1
     standardizes = False
-    # The standard deviation of a fair coin, which none in [0, 1] exceeds.
-    spread = 0.5
+    # What counts as a standard deviation: an image's adversary is best at a distance of 1.
+    spread = 2 / 3
 
     def __init__(self, n_features):
         super().__init__()

@@ -19,7 +19,7 @@ MAX_LOG_VAR = 20.0
 # dimensions a step of one standard deviation leaves most clusters, in a hundred hardly any.
 # A network with a z for each time step could spend all of a long one on a few steps.
 RADIUS_BY_FEATURE = 0.3
-MAX_RADIUS = 2.0
+MAX_RADIUS = 1.5
 MAX_RADIUS_BY_STEP = 1.0
 TRIAL_SHARE = 0.1
 
