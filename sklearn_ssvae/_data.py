@@ -11,7 +11,7 @@ BLOCK_ELEMENTS = 2**20
 BERNOULLI_SHARE = 0.1
 
 # Columns have a unit in common if the root mean square of their standard deviations is at
-# most so many times the median: 1 to 1.4 in images, series and waves, 20 and more in tables
+# most so many times the median: 1 to 1.4 in images, series and spectra, 4 and more in tables
 # of unlike columns.
 ONE_UNIT = 2.0
 
