@@ -129,9 +129,9 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     decay_after : "auto", int or None, default="auto"
         Number T of batches after which the step size falls: in batch n it is
         ``learning_rate * (T / n) ** 1.5``, so that training for longer changes ever less:
-        all batches after T add up to less than 2 T full steps. "auto" is 1,300 batches, but
+        all batches after T add up to less than 2 T full steps. "auto" is 1,000 batches, but
         2 epochs at least and 13 at most, and ``512 / width`` times as many if the widest
-        hidden layer has less than 512 units; with the network "recurrent" it is 1,300
+        hidden layer has less than 512 units; with the network "recurrent" it is 1,000
         batches in 10 to 50 epochs. None keeps the step size, as "auto" does in
         `partial_fit`, with ``alpha=inf`` and with an `LRScheduler` among the `callbacks`.
     optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"

@@ -35,7 +35,7 @@ LEARNING_RATE_RECURRENT = 3e-3
 # The step size begins to fall after so many batches, within these bounds of epochs: beyond,
 # a few labels are known by heart and classes drift with the density. A layer narrower than
 # this changes less by each step, and needs as many times more of them.
-DECAY_BATCHES = 1300
+DECAY_BATCHES = 1000
 DECAY_EPOCHS = (2, 13)
 DECAY_WIDTH = 512
 

@@ -121,15 +121,15 @@ def test_the_step_size_falls_with_the_batches_once_they_are_enough(blobs, make_c
         ({"batch_size": 64}, 13),
         ({"batch_size": 64, "hidden_layer_sizes": (16, 128)}, 52),
         ({"batch_size": 64, "hidden_layer_sizes": 1024}, 13),
-        ({"batch_size": 5}, 4),
+        ({"batch_size": 5}, 3),
         ({"batch_size": 1, "labeled_fraction": 0.5}, 2),
-        ({"batch_size": 64, "network": "recurrent"}, 50),
+        ({"batch_size": 96, "network": "recurrent"}, 50),
         ({"alpha": np.inf}, None),
         ({"callbacks": [LRScheduler("StepLR", step_size=1)]}, None),
         ({"decay_after": None}, None),
     ],
 )
-def test_the_step_size_falls_by_default_after_1300_batches_within_bounds(
+def test_the_step_size_falls_by_default_after_1000_batches_within_bounds(
     params, n_epochs, make_classifier
 ):
     X = np.random.RandomState(0).normal(size=(1400, 3, 2))
