@@ -544,9 +544,14 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
         def squared_error(module, x):
             noise = torch.randn((len(x), *module.latent_shape), generator=generator)
-            return module.squared_error(x, noise)
+            drawn = module.standardize(module.reconstruct(x, noise))
+            return (module.standardize(x) - drawn).square()
 
-        error = self._apply(squared_error, rows, math.prod(self._row_shape)).sum(axis=0)
+        n_features = math.prod(self._row_shape)
+        error = sum(
+            self._apply(squared_error, rows[block], n_features).sum(axis=0)
+            for block in blocks(rows)
+        )
         before = VARIANCE_PRIOR_ROWS * module.likelihood.variance().cpu().numpy()
         variance = (error + before) / (len(rows) + VARIANCE_PRIOR_ROWS)
         last = self.net_.weight_average

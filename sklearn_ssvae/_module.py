@@ -436,31 +436,25 @@ class SSVAE(nn.Module):
             elbo = elbo - torch.log(self.scale).sum().to(elbo.dtype)
         return elbo[:, None]
 
-    def squared_error(self, x, noise):
-        """Squared error of each standardised feature, decoded from one draw of z a row.
+    def reconstruct(self, x, noise=None):
+        """Mean of p(x | pi(x), z) in the rows' own units, z the mean of q(z|x) or a draw.
 
         Parameters
         ----------
         x : Tensor of shape (n, n_features)
             Rows in their own units.
-        noise : Tensor of shape (n, [n_steps,] latent_dim)
-            Standard normal draws.
+        noise : Tensor of shape (n, [n_steps,] latent_dim), default=None
+            Standard normal draws that z is drawn with.
 
         Returns
         -------
-        error : Tensor of shape (n, n_features)
-            ``(x - m(pi(x), z))^2``.
+        reconstruction : Tensor of shape (n, n_features)
+            What the decoder expects.
         """
-        standardized = self.standardize(x)
-        logits, mean, log_var = self.encode(standardized)
-        z = mean + torch.exp(0.5 * log_var) * noise.to(mean)
+        logits, z, log_var = self.encode(self.standardize(x))
+        if noise is not None:
+            z = z + torch.exp(0.5 * log_var) * noise.to(z)
         params = self.decode(self.decoder_labels(logits), z)
-        return (standardized - self.likelihood.mean(params)).square()
-
-    def reconstruct(self, x):
-        """Mean of p(x | pi(x), mean of q(z|x)), in the rows' own units."""
-        logits, mean, _ = self.encode(self.standardize(x))
-        params = self.decode(self.decoder_labels(logits), mean)
         return self.to_own_units(self.likelihood.mean(params))
 
     def to_own_units(self, x):

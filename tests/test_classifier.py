@@ -69,10 +69,12 @@ def test_the_variances_are_the_mean_squared_errors_of_decoded_draws(blobs, make_
     clf = make_classifier(likelihood="gaussian", average=False, warm_start=True).fit(X, y)
     module = clf.net_.inference_module
     rows = torch.from_numpy(X)
+    standardized = module.standardize(rows)
     generator = torch.Generator().manual_seed(1)
     draws = torch.randn(400, 1, *module.latent_shape, generator=generator).double()
+    decoded = [module.reconstruct(rows, z.expand(len(X), -1)) for z in draws]
     error = torch.stack(
-        [module.squared_error(rows, z.expand(len(X), -1)) for z in draws]
+        [(standardized - module.standardize(drawn)) ** 2 for drawn in decoded]
     ).mean(dim=(0, 1))
     raw = clf.net_.training_state()["unaveraged"]["likelihood.raw_log_var"]
     before = torch.exp(raw.double()) + 1e-4
