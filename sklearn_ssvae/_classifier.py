@@ -22,6 +22,7 @@ from ._labels import (
     labeled_values,
     stack_columns,
 )
+from ._pi import pool_over_time
 from ._priors import PRIORS
 
 
@@ -519,7 +520,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
 
         def log_probs(module, x):
             logits = module.encode(module.standardize(x))[0]
-            return torch.cat([module.class_log_probs(head) for head in logits.values()], 1)
+            heads = [pool_over_time(head) for head in logits.values()]
+            return torch.cat([torch.log_softmax(head, dim=1) for head in heads], 1)
 
         ends = np.cumsum([len(classes) for classes in as_list(self.classes_)])
         return np.split(self._apply(log_probs, X, ends[-1]), ends[:-1], axis=1)

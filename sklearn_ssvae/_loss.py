@@ -6,19 +6,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ._pi import pool_over_time
+
 # Weight of the imbalance of pi, as a multiple of that of the inconsistency.
 BALANCE = 3.0
 
 
 def masked_cross_entropy(logits, codes):
-    r"""Mean cross-entropy over the labeled rows, and over their time steps.
+    r"""Mean cross-entropy over the labeled rows.
 
     .. math:: -\frac{1}{\#labeled} \sum_{i\ labeled} \log \pi_{i, y_i}
 
     Parameters
     ----------
     logits : Tensor of shape (n, [n_steps,] n_classes)
-        Unnormalised log-probabilities of pi; a row's label holds at all of its steps.
+        Unnormalised log-probabilities of pi; a label is that of the row, not of each step
+        (`pool_over_time`).
     codes : Tensor of int64 of shape (n,)
         Class of each row, -1 where it has no label.
 
@@ -27,10 +30,7 @@ def masked_cross_entropy(logits, codes):
     cross_entropy : Tensor of shape ()
         In nats; 0 if no row has a label.
     """
-    if logits.ndim == 3:
-        codes = codes.repeat_interleave(logits.shape[1])
-        logits = logits.flatten(0, 1)
-    total = F.cross_entropy(logits, codes, ignore_index=-1, reduction="sum")
+    total = F.cross_entropy(pool_over_time(logits), codes, ignore_index=-1, reduction="sum")
     return total / (codes >= 0).sum().clamp(min=1)
 
 
@@ -54,7 +54,7 @@ def imbalance(logits, codes, shares):
     kl : Tensor of shape ()
         In nats; 0 if all rows have a label.
     """
-    pi = torch.softmax(logits, dim=-1).reshape(len(codes), -1, logits.shape[-1]).mean(dim=1)
+    pi = torch.softmax(pool_over_time(logits), dim=1)
     weights = (codes < 0).to(pi.dtype)
     mean = (weights @ pi) / weights.sum().clamp(min=1)
     # Clamped for the gradient of a batch that has no unlabeled row.

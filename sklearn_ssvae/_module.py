@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._likelihoods import LIKELIHOODS
-from ._priors import PRIORS, with_labels
+from ._pi import pool_over_time, with_labels
+from ._priors import PRIORS
 from .networks import NETWORKS, Dropout
 
 # Keeps exp(log_var) finite for rows far outside the training data.
@@ -155,11 +156,11 @@ class SSVAE(nn.Module):
         return logits, self.mean(top), self.log_var(top).clamp(max=MAX_LOG_VAR)
 
     def divergence_of_pi(self, log_pi, x):
-        """Divergence KL(pi || pi(x)) of each row, the mean over heads and time steps.
+        """Divergence KL(pi || pi(x)) of each row, the mean over the heads.
 
         Parameters
         ----------
-        log_pi : list of Tensor of shape (n, [n_steps,] n_classes)
+        log_pi : list of Tensor of shape (n, n_classes)
             Logarithm of the class probabilities to compare with, of each head.
         x : Tensor of shape (n, n_features)
             Standardised rows.
@@ -172,10 +173,9 @@ class SSVAE(nn.Module):
         top = self.encoder(x.unflatten(1, self.input_shape))
         divergences = []
         for head, target in zip(self.pi.values(), log_pi):
-            kl = F.kl_div(
-                torch.log_softmax(head(top), dim=-1), target, reduction="none", log_target=True
-            )
-            divergences.append(kl.sum(dim=-1).reshape(len(x), -1).mean(dim=1))
+            log_probs = torch.log_softmax(pool_over_time(head(top)), dim=1)
+            kl = F.kl_div(log_probs, target, reduction="none", log_target=True)
+            divergences.append(kl.sum(dim=1))
         return torch.stack(divergences).mean(dim=0)
 
     @property
@@ -212,7 +212,9 @@ class SSVAE(nn.Module):
         inconsistency : Tensor of shape (n,)
             In nats, not negative.
         """
-        log_pi = [torch.log_softmax(head.detach(), dim=-1) for head in logits.values()]
+        log_pi = [
+            torch.log_softmax(pool_over_time(head.detach()), dim=1) for head in logits.values()
+        ]
         trial = F.normalize(torch.randn(x.shape, generator=generator).to(x))
         trial = (TRIAL_SHARE * self.adversarial_radius * trial).requires_grad_()
         (gradient,) = torch.autograd.grad(
@@ -224,26 +226,6 @@ class SSVAE(nn.Module):
             [torch.cat(len(others) * [target]) for target in log_pi], torch.cat(others)
         )
         return divergence.reshape(len(others), -1).sum(dim=0)
-
-    def class_log_probs(self, logits):
-        r"""Pool a head over time: the class probabilities of each row.
-
-        .. math:: \log \pi = \frac1T \sum_t \log \pi_t - \text{log-normalizer}
-
-        Parameters
-        ----------
-        logits : Tensor of shape (n, [n_steps,] n_classes)
-            One head of `encode`.
-
-        Returns
-        -------
-        log_probs : Tensor of shape (n, n_classes)
-            Logarithms of the normalized geometric means over the steps.
-        """
-        log_probs = torch.log_softmax(logits, dim=-1)
-        if log_probs.ndim == 3:
-            log_probs = torch.log_softmax(log_probs.mean(dim=1), dim=-1)
-        return log_probs
 
     def decoder_labels(self, logits, codes=None):
         """Return what the decoder reads of the classes.

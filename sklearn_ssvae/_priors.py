@@ -4,31 +4,8 @@ import math
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-
-def with_labels(pi, code):
-    """Put the labels of the rows that have one in place of pi.
-
-    Parameters
-    ----------
-    pi : Tensor of shape (n, [n_steps,] n_classes)
-        Class probabilities.
-    code : Tensor of int64 of shape (n,)
-        Label of each row, -1 where it has none; it holds at all time steps.
-
-    Returns
-    -------
-    pi : Tensor of shape (n, [n_steps,] n_classes)
-        One-hot where there is a label.
-    known : Tensor of bool of shape (n,) or (n, 1)
-        Where that is; broadcasts over the time steps.
-    """
-    label = F.one_hot(code.clamp(min=0), pi.shape[-1]).to(pi.dtype)
-    if pi.ndim == 3:
-        label, code = label[:, None], code[:, None]
-    known = code >= 0
-    return torch.where(known[..., None], label, pi), known
+from ._pi import with_labels
 
 
 class StandardNormal(nn.Module):

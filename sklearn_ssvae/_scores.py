@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ._pi import pool_over_time
+
 # The classes of the pi head that learns from feedback, and how many of them, the first
 # ones, are normal rows.
 FEEDBACK_CLASSES = np.array(["none", "false_positive", "false_negative"])
@@ -123,8 +125,8 @@ def _doubt(module, top, heads):
     """
     doubt = 0.0
     for name, n_normal in heads.items():
-        log_pi = module.class_log_probs(module.pi[name](top))[:, :n_normal]
-        doubt = doubt - log_pi.amax(dim=1, keepdim=True)
+        log_pi = torch.log_softmax(pool_over_time(module.pi[name](top)), dim=1)
+        doubt = doubt - log_pi[:, :n_normal].amax(dim=1, keepdim=True)
     return torch.log(doubt + TINY)
 
 
@@ -246,7 +248,7 @@ def surprises(measures, distance, calibration):
 def log_feedback_factor(module, x):
     """Logarithm of ``(1 - p_fp) / (1 - p_fn)``, Tensor of shape (n, 1)."""
     logits = module.encode(module.standardize(x))[0]["feedback"]
-    none, fp, fn = module.class_log_probs(logits).split(1, dim=1)
+    none, fp, fn = torch.log_softmax(pool_over_time(logits), dim=1).split(1, dim=1)
     return torch.logaddexp(none, fn) - torch.logaddexp(none, fp)
 
 

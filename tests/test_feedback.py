@@ -97,9 +97,6 @@ def test_the_factor_is_finite_for_probabilities_of_one():
         def encode(self, x):
             return {"feedback": x}, None, None
 
-        def class_log_probs(self, logits):
-            return torch.log_softmax(logits, dim=1)
-
     logits = torch.tensor([[0.0, 200.0, 0.0], [0.0, 0.0, 200.0], [3.0, 0.0, 0.0]]).double()
     log_factor = log_feedback_factor(Sure(), logits)[:, 0]
     p = torch.softmax(logits[2], 0)
