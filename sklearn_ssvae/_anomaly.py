@@ -84,7 +84,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         Architecture of encoder and decoder. "dense" is fully connected with ReLU; "conv"
         takes images, rows of shape (height, width) or (height, width, channels);
         "small_norb" is a deeper one for larger images; "recurrent" takes series, rows of
-        shape (time, features), and has z and pi at each time step. A pair of classes
+        shape (time, features), and has a z at each time step. A pair of classes
         ``(Encoder, Decoder)`` brings a network of your own, see the user guide.
     hidden_layer_sizes : "auto", int or array-like of int, default="auto"
         Widths of the encoder's hidden layers, bottom to top; the decoder has them in

@@ -22,7 +22,6 @@ from ._labels import (
     labeled_values,
     stack_columns,
 )
-from ._pi import pool_over_time
 from ._priors import PRIORS
 
 
@@ -52,7 +51,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Architecture of encoder and decoder. "dense" is fully connected with ReLU; "conv"
         takes images, rows of shape (height, width) or (height, width, channels);
         "small_norb" is a deeper one for larger images; "recurrent" takes series, rows of
-        shape (time, features), and has z and pi at each time step. A pair of classes
+        shape (time, features), and has a z at each time step. A pair of classes
         ``(Encoder, Decoder)`` brings a network of your own, see the user guide.
     hidden_layer_sizes : "auto", int or array-like of int, default="auto"
         Widths of the encoder's hidden layers, bottom to top; the decoder has them in
@@ -520,8 +519,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
 
         def log_probs(module, x):
             logits = module.encode(module.standardize(x))[0]
-            heads = [pool_over_time(head) for head in logits.values()]
-            return torch.cat([torch.log_softmax(head, dim=1) for head in heads], 1)
+            return torch.cat([torch.log_softmax(head, dim=1) for head in logits.values()], 1)
 
         ends = np.cumsum([len(classes) for classes in as_list(self.classes_)])
         return np.split(self._apply(log_probs, X, ends[-1]), ends[:-1], axis=1)

@@ -6,8 +6,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._pi import pool_over_time
-
 # Weight of the imbalance of pi, as a multiple of that of the inconsistency.
 BALANCE = 3.0
 
@@ -19,9 +17,8 @@ def masked_cross_entropy(logits, codes):
 
     Parameters
     ----------
-    logits : Tensor of shape (n, [n_steps,] n_classes)
-        Unnormalised log-probabilities of pi; a label is that of the row, not of each step
-        (`pool_over_time`).
+    logits : Tensor of shape (n, n_classes)
+        Unnormalised log-probabilities of pi.
     codes : Tensor of int64 of shape (n,)
         Class of each row, -1 where it has no label.
 
@@ -30,7 +27,7 @@ def masked_cross_entropy(logits, codes):
     cross_entropy : Tensor of shape ()
         In nats; 0 if no row has a label.
     """
-    total = F.cross_entropy(pool_over_time(logits), codes, ignore_index=-1, reduction="sum")
+    total = F.cross_entropy(logits, codes, ignore_index=-1, reduction="sum")
     return total / (codes >= 0).sum().clamp(min=1)
 
 
@@ -42,7 +39,7 @@ def imbalance(logits, codes, shares):
 
     Parameters
     ----------
-    logits : Tensor of shape (n, [n_steps,] n_classes)
+    logits : Tensor of shape (n, n_classes)
         Unnormalised log-probabilities of pi.
     codes : Tensor of int64 of shape (n,)
         Class of each row, -1 where it has no label.
@@ -54,7 +51,7 @@ def imbalance(logits, codes, shares):
     kl : Tensor of shape ()
         In nats; 0 if all rows have a label.
     """
-    pi = torch.softmax(pool_over_time(logits), dim=1)
+    pi = torch.softmax(logits, dim=1)
     weights = (codes < 0).to(pi.dtype)
     mean = (weights @ pi) / weights.sum().clamp(min=1)
     # Clamped for the gradient of a batch that has no unlabeled row.
@@ -118,7 +115,7 @@ class SSVAELoss(nn.Module):
 
         Parameters
         ----------
-        logits : dict of Tensor of shape (n, [n_steps,] n_classes)
+        logits : dict of Tensor of shape (n, n_classes)
             The pi heads' output.
         log_prob : Tensor of shape (n, n_features) or None
             Log-probability of each feature, None without a decoder.

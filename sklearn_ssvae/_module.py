@@ -8,8 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ._likelihoods import LIKELIHOODS
-from ._pi import pool_over_time, with_labels
-from ._priors import PRIORS
+from ._priors import PRIORS, with_labels
 from .networks import NETWORKS, Dropout
 
 # Keeps exp(log_var) finite for rows far outside the training data.
@@ -34,7 +33,8 @@ class SSVAE(nn.Module):
     Rows come in as ``(n, n_features)`` in their own units; the module standardises them
     where its likelihood asks for that, and gives log-probabilities of the rows as they
     came. There is one pi head for each factor that has labels. A recurrent network has z
-    and pi at each time step; their tensors then have the axis ``n_steps`` after the first.
+    and the heads at each time step. Tensors of z then have the axis ``n_steps`` after the
+    first; a row has one pi, the geometric mean of its steps' (`class_logits`).
 
     Parameters
     ----------
@@ -134,6 +134,32 @@ class SSVAE(nn.Module):
         """Dtype of the weights."""
         return next(self.encoder.parameters()).dtype
 
+    def class_logits(self, top):
+        r"""Apply the pi heads to the encoder's topmost features.
+
+        A series has one class. Its probabilities are the geometric mean of the steps',
+
+        .. math:: \pi_k \propto \Big( \prod_{t=1}^{T} \pi_{t,k} \Big)^{1/T},
+
+        so that a step that leaves the class open, as the first ones that have seen little,
+        does not change which class is ahead.
+
+        Parameters
+        ----------
+        top : Tensor of shape (n, [n_steps,] n_out)
+            What the encoder computes.
+
+        Returns
+        -------
+        logits : dict of Tensor of shape (n, n_classes)
+            Unnormalised log-probabilities of each head.
+        """
+        by_step = {name: head(top) for name, head in self.pi.items()}
+        return {
+            name: logits.mean(dim=1) if logits.ndim == 3 else logits
+            for name, logits in by_step.items()
+        }
+
     def encode(self, x):
         """Compute the heads for standardised rows.
 
@@ -144,13 +170,13 @@ class SSVAE(nn.Module):
 
         Returns
         -------
-        logits : dict of Tensor of shape (n, [n_steps,] n_classes)
+        logits : dict of Tensor of shape (n, n_classes)
             Unnormalised log-probabilities of each pi head.
         mean, log_var : Tensor of shape (n, [n_steps,] latent_dim) or None
             Parameters of q(z|x); None without a decoder.
         """
         top = self.encoder(x.unflatten(1, self.input_shape))
-        logits = {name: head(top) for name, head in self.pi.items()}
+        logits = self.class_logits(top)
         if self.decoder is None:
             return logits, None, None
         return logits, self.mean(top), self.log_var(top).clamp(max=MAX_LOG_VAR)
@@ -172,8 +198,8 @@ class SSVAE(nn.Module):
         """
         top = self.encoder(x.unflatten(1, self.input_shape))
         divergences = []
-        for head, target in zip(self.pi.values(), log_pi):
-            log_probs = torch.log_softmax(pool_over_time(head(top)), dim=1)
+        for logits, target in zip(self.class_logits(top).values(), log_pi):
+            log_probs = torch.log_softmax(logits, dim=1)
             kl = F.kl_div(log_probs, target, reduction="none", log_target=True)
             divergences.append(kl.sum(dim=1))
         return torch.stack(divergences).mean(dim=0)
@@ -200,7 +226,7 @@ class SSVAE(nn.Module):
         ----------
         x : Tensor of shape (n, n_features)
             Standardised rows.
-        logits : dict of Tensor of shape (n, [n_steps,] n_classes)
+        logits : dict of Tensor of shape (n, n_classes)
             The pi heads for them.
         others : list of Tensor of shape (n, n_features)
             Standardised rows that should each have the class of the row in their place.
@@ -212,9 +238,7 @@ class SSVAE(nn.Module):
         inconsistency : Tensor of shape (n,)
             In nats, not negative.
         """
-        log_pi = [
-            torch.log_softmax(pool_over_time(head.detach()), dim=1) for head in logits.values()
-        ]
+        log_pi = [torch.log_softmax(head.detach(), dim=1) for head in logits.values()]
         trial = F.normalize(torch.randn(x.shape, generator=generator).to(x))
         trial = (TRIAL_SHARE * self.adversarial_radius * trial).requires_grad_()
         (gradient,) = torch.autograd.grad(
@@ -232,14 +256,14 @@ class SSVAE(nn.Module):
 
         Parameters
         ----------
-        logits : dict of Tensor of shape (n, [n_steps,] n_classes)
+        logits : dict of Tensor of shape (n, n_classes)
             The pi heads.
         codes : Tensor of int64 of shape (n, n_heads), default=None
             Classes to read in place of pi, for rows that have one.
 
         Returns
         -------
-        labels : Tensor of shape (n, [n_steps,] n_decoder_classes) or None
+        labels : Tensor of shape (n, n_decoder_classes) or None
             pi, or the one-hot label, of all heads side by side; None if the decoder reads
             no class.
         """
@@ -248,19 +272,19 @@ class SSVAE(nn.Module):
             n_read = self.n_decoder_classes[name]
             if not n_read:
                 continue
-            labels = torch.softmax(values, dim=-1)
+            labels = torch.softmax(values, dim=1)
             if codes is not None:
                 labels, _ = with_labels(labels, codes[:, column])
-            parts.append(labels[..., :n_read])
-        return torch.cat(parts, dim=-1) if parts else None
+            parts.append(labels[:, :n_read])
+        return torch.cat(parts, dim=1) if parts else None
 
     def decode(self, labels, z):
         """Compute the likelihood's parameters from pi (+) z.
 
         Parameters
         ----------
-        labels : Tensor of shape (n, [n_steps,] n_decoder_classes) or None
-            Class probabilities that the decoder reads.
+        labels : Tensor of shape (n, n_decoder_classes) or None
+            Class probabilities that the decoder reads, the same at all time steps.
         z : Tensor of shape (n, [n_steps,] latent_dim)
             Latent vectors.
 
@@ -269,8 +293,11 @@ class SSVAE(nn.Module):
         params : Tensor of shape (n, n_params, n_features)
             Parameters of the likelihood, in standardised units.
         """
-        h = z if labels is None else torch.cat([labels, z], dim=-1)
-        return self.decoder(h).flatten(2)
+        if labels is None:
+            return self.decoder(z).flatten(2)
+        if z.ndim == 3:
+            labels = labels[:, None].expand(-1, z.shape[1], -1)
+        return self.decoder(torch.cat([labels, z], dim=-1)).flatten(2)
 
     def decode_rows(self, labels, z):
         """Decode one class and one flat latent vector for each row.
@@ -278,7 +305,7 @@ class SSVAE(nn.Module):
         Parameters
         ----------
         labels : Tensor of shape (n, n_decoder_classes)
-            Class of each row, the same for all of its time steps.
+            Class of each row.
         z : Tensor of shape (n, n_latent)
             Latent vectors, those of all time steps behind one another.
 
@@ -287,10 +314,7 @@ class SSVAE(nn.Module):
         params : Tensor of shape (n, n_params, n_features)
             Parameters of the likelihood, in standardised units.
         """
-        z = z.unflatten(1, self.latent_shape)
-        if z.ndim == 3:
-            labels = labels[:, None].expand(-1, z.shape[1], -1)
-        return self.decode(labels, z)
+        return self.decode(labels, z.unflatten(1, self.latent_shape))
 
     @contextlib.contextmanager
     def _drawing_from(self, generator):
@@ -348,7 +372,7 @@ class SSVAE(nn.Module):
 
         Returns
         -------
-        logits : dict of Tensor of shape (n, [n_steps,] n_classes)
+        logits : dict of Tensor of shape (n, n_classes)
             The pi heads.
         log_prob : Tensor of shape (n, n_features) or None
             Log-probability of each standardised feature.

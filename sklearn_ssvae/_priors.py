@@ -4,8 +4,29 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from ._pi import with_labels
+
+def with_labels(pi, code):
+    """Put the labels of the rows that have one in place of pi.
+
+    Parameters
+    ----------
+    pi : Tensor of shape (n, n_classes)
+        Class probabilities.
+    code : Tensor of int64 of shape (n,)
+        Label of each row, -1 where it has none.
+
+    Returns
+    -------
+    pi : Tensor of shape (n, n_classes)
+        One-hot where there is a label.
+    known : Tensor of bool of shape (n,)
+        Where that is.
+    """
+    known = code >= 0
+    label = F.one_hot(code.clamp(min=0), pi.shape[1]).to(pi.dtype)
+    return torch.where(known[:, None], label, pi), known
 
 
 class StandardNormal(nn.Module):
@@ -118,7 +139,7 @@ class ClassConditional(nn.Module):
         ----------
         mean, log_var : Tensor of shape (n, [n_steps,] latent_dim)
             Mean and log-variance of q(z|x).
-        logits : dict of Tensor of shape (n, [n_steps,] n_classes)
+        logits : dict of Tensor of shape (n, n_classes)
             The pi heads. Classes beyond a head's components, known anomalies, are left out
             and the rest of pi is normalized.
         codes : Tensor of int64 of shape (n, n_heads), default=None
@@ -127,24 +148,27 @@ class ClassConditional(nn.Module):
         Returns
         -------
         kl : Tensor of shape (n,)
-            Not negative. Sum over the time steps where there are several.
+            Not negative. That of z is the sum over the time steps where there are several.
         """
         total = 0.0
         for column, (name, values) in enumerate(logits.items()):
             if name not in self.means:
                 continue
             n_components = len(self.means[name])
-            log_pi = torch.log_softmax(values[..., :n_components], dim=-1)
+            log_pi = torch.log_softmax(values[:, :n_components], dim=1)
             pi = log_pi.exp()
-            entropy = -(pi * log_pi).sum(dim=-1)
+            entropy = -(pi * log_pi).sum(dim=1)
             if codes is not None:
                 code = codes[:, column]
                 pi, known = with_labels(pi, torch.where(code < n_components, code, -1))
                 entropy = torch.where(known, 0.0, entropy)
-            of_z = (pi * self.component_divergences(name, mean, log_var)).sum(dim=-1)
+            by_class = self.component_divergences(name, mean, log_var)
+            if by_class.ndim == 3:
+                by_class = by_class.sum(dim=1)
+            of_z = (pi * by_class).sum(dim=1)
             of_y = math.log(n_components) - entropy
             total = total + of_z / len(self.means) + of_y
-        return total if total.ndim == 1 else total.sum(dim=1)
+        return total
 
     def sample(self, codes, latent_shape, generator=None):
         """Draw z from p(z|y).

@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ._pi import pool_over_time
-
 # The classes of the pi head that learns from feedback, and how many of them, the first
 # ones, are normal rows.
 FEEDBACK_CLASSES = np.array(["none", "false_positive", "false_negative"])
@@ -123,9 +121,9 @@ def _doubt(module, top, heads):
 
     A row that pi takes for a known anomaly is no surer of a normal kind.
     """
-    doubt = 0.0
+    doubt, logits = 0.0, module.class_logits(top)
     for name, n_normal in heads.items():
-        log_pi = torch.log_softmax(pool_over_time(module.pi[name](top)), dim=1)
+        log_pi = torch.log_softmax(logits[name], dim=1)
         doubt = doubt - log_pi[:, :n_normal].amax(dim=1, keepdim=True)
     return torch.log(doubt + TINY)
 
@@ -248,7 +246,7 @@ def surprises(measures, distance, calibration):
 def log_feedback_factor(module, x):
     """Logarithm of ``(1 - p_fp) / (1 - p_fn)``, Tensor of shape (n, 1)."""
     logits = module.encode(module.standardize(x))[0]["feedback"]
-    none, fp, fn = torch.log_softmax(pool_over_time(logits), dim=1).split(1, dim=1)
+    none, fp, fn = torch.log_softmax(logits, dim=1).split(1, dim=1)
     return torch.logaddexp(none, fn) - torch.logaddexp(none, fp)
 
 

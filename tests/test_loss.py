@@ -31,19 +31,6 @@ def test_cross_entropy_is_a_mean_over_labeled_rows_alone(outputs):
     assert found == pytest.approx(expected)
 
 
-def test_the_label_of_a_series_is_that_of_all_its_steps_together():
-    """A slow loop: the product of the steps' probabilities, its root, normalized."""
-    logits = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
-    codes = torch.tensor([2, -1, 0, 1])
-    losses = []
-    for row, code in zip(torch.softmax(logits, 2).tolist(), codes.tolist()):
-        pooled = [math.prod(step[k] for step in row) ** (1 / 5) for k in range(3)]
-        if code >= 0:
-            losses.append(-math.log(pooled[code] / sum(pooled)))
-    expected = np.mean(losses)
-    assert masked_cross_entropy(logits, codes).item() == pytest.approx(expected)
-
-
 def test_cross_entropy_without_labels_is_zero_with_zero_gradient():
     logits = torch.randn(4, 3, requires_grad=True)
     loss = masked_cross_entropy(logits, torch.full((4,), -1))
@@ -130,16 +117,6 @@ def test_imbalance_is_the_divergence_of_the_mean_pi_of_unlabeled_rows(outputs):
     expected = kl_divergence(Categorical(torch.from_numpy(mean)), Categorical(shares))
     found = imbalance(logits["0"], codes[:, 0], shares)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-def test_imbalance_of_series_is_that_of_the_geometric_means_over_their_steps():
-    logits = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
-    codes = torch.full((4,), -1)
-    shares = torch.full((3,), 1 / 3)
-    pooled = torch.softmax(logits, dim=2).prod(dim=1) ** (1 / 5)
-    mean = (pooled / pooled.sum(dim=1, keepdim=True)).mean(dim=0)
-    expected = kl_divergence(Categorical(mean), Categorical(shares))
-    assert imbalance(logits, codes, shares).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_imbalance_of_labeled_rows_alone_is_zero(outputs):

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -179,21 +181,52 @@ def test_known_heads_keep_their_columns_when_a_head_is_added(x):
     torch.testing.assert_close(new(x)[0]["1"], old(x)[0]["1"])
 
 
-def _pi(logits):
-    """Class probabilities of rows: of a series, the root of the product over its steps."""
-    pi = torch.softmax(logits, dim=-1)
-    return Categorical(pi.prod(dim=1) ** (1 / pi.shape[1]) if pi.ndim == 3 else pi)
-
-
 def _divergence(module, target, rows):
     """KL(target || pi(rows)) by torch.distributions, a mean over the heads."""
     logits = module.encode(rows)[0]
     return torch.stack(
-        [kl_divergence(_pi(target[name]), _pi(values)) for name, values in logits.items()]
+        [
+            kl_divergence(Categorical(logits=target[name]), Categorical(logits=values))
+            for name, values in logits.items()
+        ]
     ).mean(dim=0)
 
 
 SERIES = {"network": "recurrent", "input_shape": (3, 2), "hidden_layer_sizes": (9, 8, 9)}
+
+
+def test_class_probabilities_of_a_series_are_the_geometric_mean_over_its_steps(x):
+    """A slow loop: the product of the steps' probabilities, its root, normalized."""
+    module = _module(**SERIES)
+    top = module.encoder(x.unflatten(1, (3, 2)))
+    by_step = torch.softmax(module.pi["0"](top), dim=2).tolist()
+    found = torch.softmax(module.encode(x)[0]["0"], dim=1)
+    for row, steps in zip(found.tolist(), by_step):
+        pooled = [math.prod(step[k] for step in steps) ** (1 / 3) for k in range(3)]
+        assert row == pytest.approx([value / sum(pooled) for value in pooled])
+
+
+def test_a_step_that_leaves_the_class_open_does_not_change_which_is_ahead():
+    module = _module(**SERIES)
+    module.pi["0"] = torch.nn.Identity()
+    decided = torch.tensor([[[2.0, 0.0, 1.0]], [[0.0, 4.0, -1.0]]])
+    undecided = torch.tensor([[[9.0, 9.0, 9.0]], [[-5.0, -5.0, -5.0]]])
+    found = module.class_logits(torch.cat([undecided, decided], dim=1))["0"]
+    assert found.argsort(dim=1).tolist() == decided[:, 0].argsort(dim=1).tolist()
+
+
+def test_the_decoder_of_a_series_reads_the_same_classes_at_each_step(x):
+    """What `sample` gives it; pi of each step would be a way around z that costs nothing."""
+    module = _module(**SERIES)
+    read = []
+    module.decoder.register_forward_pre_hook(lambda _, args: read.append(args[0]))
+    _, mean, _ = module.encode(x)
+    module.reconstruct(x)
+    module(x, codes=torch.tensor([[0], [-1], [2], [-1]]))
+    pi = torch.softmax(module.encode(x)[0]["0"], dim=1)
+    for step in range(3):
+        torch.testing.assert_close(read[0][:, step], torch.cat([pi, mean[:, step]], dim=1))
+    torch.testing.assert_close(read[1], read[0])
 
 
 @pytest.mark.parametrize("shape", [{}, SERIES], ids=["dense", "series"])

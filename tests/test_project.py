@@ -19,7 +19,6 @@ PACKAGE = ROOT / "sklearn_ssvae"
 FLOORS = {
     "_labels": 0,
     "_data": 0,
-    "_pi": 0,
     "_presets": 0,
     "networks": 1,
     "_augmentation": 1,
