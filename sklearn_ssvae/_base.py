@@ -36,6 +36,7 @@ from ._defaults import (
     augmentation_for,
     batch_size_for,
     beta_for,
+    consistency_for,
     decay_after_for,
     decoder_label_for,
     epochs_for,
@@ -372,6 +373,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         class_shares=None,
         n_density_classes=None,
         valid=None,
+        clustered=True,
     ):
         """Build the skorch net around a module, with the present parameters."""
         device = next(module.parameters()).device
@@ -396,7 +398,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "decay_after": self.decay_after,
             "criterion__alpha": unless_auto(self.alpha, alpha_for, module.n_features),
             "criterion__beta": unless_auto(self.beta, beta_for, module),
-            "criterion__consistency": self.consistency,
+            "criterion__consistency": unless_auto(
+                self.consistency, consistency_for, module, clustered
+            ),
             "criterion__class_shares": class_shares,
             "criterion__n_density_classes": n_density_classes,
             **optimizer_params(self.optimizer, device),
@@ -413,14 +417,14 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         }
         return SSVAENet(module, generator, **settings).initialize()
 
-    def _start_module(self, X, row_shape, heads, start, rng):
+    def _start_module(self, X, row_shape, heads, start, rng, clustered):
         """Make the module to train: a new one, or one with the weights of `start`."""
         if start is None or isinstance(start, nn.Module):
             # The channels of a series are instruments, each with a unit of its own.
             likelihood, shift, scale = data_statistics(
                 X, self.likelihood, one_unit=self.network != "recurrent"
             )
-            prior = unless_auto(self.prior, prior_for, len(X), self.network)
+            prior = unless_auto(self.prior, prior_for, len(X), self.network, clustered)
             architecture = self._architecture_for(row_shape, likelihood, prior, heads)
             module = self._new_module(architecture, rng)
             if start is not None:
@@ -461,6 +465,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         start=None,
         epochs=None,
         class_shares=None,
+        clustered=True,
     ):
         """Train a net and take it over once it is done.
 
@@ -483,10 +488,12 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             Epochs to train; by default `max_epochs`.
         class_shares : dict of str to ndarray of shape (n_classes,), default=None
             The shares that the classes of a head should have among the unlabeled rows.
+        clustered : bool, default=True
+            Whether the classes may be clusters, for the parameters that follow it.
         """
         rng = self._random_state()
         device = self.net_.device if start is self else resolve_device(self.device)
-        module, architecture = self._start_module(X, row_shape, heads, start, rng)
+        module, architecture = self._start_module(X, row_shape, heads, start, rng, clustered)
         generator = torch.Generator().manual_seed(rng.randint(2**31 - 1))
 
         train, valid = Rows(X, codes), None
@@ -505,6 +512,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 tuple(head.n_density for head in heads.values()) if anomalies else None
             ),
             valid=valid,
+            clustered=clustered,
         )
         if start is self:
             generator.set_state(self.net_.generator.get_state())

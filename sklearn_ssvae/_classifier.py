@@ -13,6 +13,7 @@ from sklearn.utils.validation import (
 )
 
 from ._base import BaseSSVAE
+from ._data import labels_follow_neighbors
 from ._labels import (
     Head,
     as_list,
@@ -77,9 +78,12 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         learned mean and diagonal variance for each class, p(z|y) = N(m_y, S_y): labels
         shape the latent space, and unlabeled rows are drawn to the class that their z
         is near to. "auto" is "normal" for fewer than 100 rows, of which the clusters are
-        seldom the classes, and for the network "recurrent", whose z at each time step
-        outweigh the labels of whole rows; else "class_conditional". A further fit keeps
-        the prior of the first.
+        seldom the classes, for the network "recurrent", whose z at each time step
+        outweigh the labels of whole rows, and where the labels show no clusters: there
+        are 25 or more beside those of the most frequent class, and in the first five
+        principal components the labeled row nearest to another has its class no more often
+        than by chance (less than two standard errors more). Else "class_conditional". A
+        further fit keeps the prior of the first.
     decoder_label : {"auto", "predicted", "observed"} or None, default="auto"
         What the decoder reads beside z: "predicted" is pi(x) of every row, "observed" in
         training the label itself where a row has one, and None no class. "auto" is
@@ -93,12 +97,14 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Weight of the KL divergence in the ELBO, at least 0; 1 is the true ELBO, less
         reconstructs better, more keeps z closer to its prior. "auto" is 2 with the
         class-conditional prior and 1 with the normal one.
-    consistency : float, default=8.0
+    consistency : float or "auto", default="auto"
         Weight gamma, in nats of the ELBO, at least 0. I is the change of pi between a row
         and neighbors that should have its class: its own reconstruction, the worst row
         near by (virtual adversarial training [2]_), and the row as `augmentation` changes
         it. B is the divergence of the mean pi of a batch from the classes' shares, see
         `class_prior`. 0 trains twice as fast. Its weight per feature never exceeds `alpha`.
+        "auto" is 8, 300 with the network "recurrent", and 0 where the labels show no
+        clusters, see `prior`.
     augmentation : "auto", callable or None, default="auto"
         What changes a row and leaves its class. "auto" shifts images, rows of shape
         (height, width) or (height, width, channels), by up to a fourteenth of height and
@@ -185,8 +191,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         ``cross_entropy``, ``inconsistency`` (I) and ``imbalance`` (B) as far as the model
         has them, and ``valid_...`` of held-out rows. Nats a row, `log_prob` that of the
         standardised features.
-    alpha_ : float
-        The weight of the cross-entropy in use.
+    alpha_, consistency_ : float
+        The weights of the cross-entropy and of the consistency in use.
     likelihood_ : str
         The likelihood in use, one of the names of `likelihood`.
     n_iter_ : int
@@ -243,6 +249,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         "prior": [StrOptions({"auto", *PRIORS})],
         "alpha": [Interval(Real, 0, np.inf, closed="right"), StrOptions({"auto"})],
         "beta": [*BaseSSVAE._parameter_constraints["beta"], StrOptions({"auto"})],
+        "consistency": [
+            *BaseSSVAE._parameter_constraints["consistency"],
+            StrOptions({"auto"}),
+        ],
         "learning_rate": [
             *BaseSSVAE._parameter_constraints["learning_rate"],
             StrOptions({"auto"}),
@@ -262,7 +272,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         decoder_label="auto",
         alpha="auto",
         beta="auto",
-        consistency=8.0,
+        consistency="auto",
         augmentation="auto",
         class_prior=None,
         labeled_fraction="auto",
@@ -435,7 +445,14 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             start,
             epochs,
             class_shares=dict(zip(named, shares)),
+            # Series that begin anywhere, and a stream's chunks, say little by neighbors.
+            clustered=(
+                self.network == "recurrent"
+                or epochs is not None
+                or labels_follow_neighbors(X, codes)
+            ),
         )
+        self.consistency_ = self.net_.criterion_.consistency
         if epochs is None:
             self._fit_variance(X)
         self._set_classes(heads, counts)

@@ -1,6 +1,8 @@
 """What a fit learns of the rows before it trains, block by block."""
 
 import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
 
@@ -14,6 +16,15 @@ BERNOULLI_SHARE = 0.1
 # most so many times the median: 1 to 1.4 in images, series and spectra, 4 and more in tables
 # of unlike columns.
 ONE_UNIT = 2.0
+
+# Whether labels follow neighbors is asked in the space of so many principal components, of
+# so many rows at most, and of so many labels at least beside those of the most frequent class;
+# so many labels are read at most. The answer is yes from so many standard errors above chance.
+N_PCA_COMPONENTS = 5
+MAX_PCA_ROWS = 5000
+MIN_OTHER_LABELS = 25
+MAX_NEIGHBOR_LABELS = 1000
+NEIGHBOR_STANDARD_ERRORS = 2.0
 
 NOT_BERNOULLI = (
     "X has values outside [0, 1], which the Bernoulli likelihood cannot have drawn. Scale "
@@ -90,6 +101,47 @@ def data_statistics(X, likelihood, *, one_unit=True):
     varies = scaler.scale_ == np.sqrt(scaler.var_)
     scale = scale_in_common(scaler.scale_, varies) if one_unit else scaler.scale_
     return likelihood, scaler.mean_, scale
+
+
+def labels_follow_neighbors(X, codes):
+    """Whether the labels show that neighbors have the same class, as in clusters they do.
+
+    Neighbors are those in the directions in which the rows vary most. Counts the labeled
+    rows whose nearest labeled neighbor has their own class; if neighborhood meant nothing,
+    a pair would agree with probability sum_k p_k^2 for classes of shares p_k.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Labeled and unlabeled rows.
+    codes : ndarray of int of shape (n_samples, n_heads)
+        Class of each row in each head, -1 where it has no label.
+
+    Returns
+    -------
+    follow : bool
+        False if every head has 25 labels or more beside those of its most frequent class,
+        and in none the count is two standard errors above its expectation.
+    """
+    labeled = [np.flatnonzero(of_head >= 0) for of_head in codes.T]
+    for rows, of_head in zip(labeled, codes.T):
+        counts = np.bincount(of_head[rows], minlength=1)
+        if counts.sum() - counts.max() < MIN_OTHER_LABELS:
+            return True
+    some = X[:: -(-len(X) // MAX_PCA_ROWS)].astype(float)
+    _, shift, scale = data_statistics(some, "gaussian")
+    n_components = min(N_PCA_COMPONENTS, *some.shape)
+    pca = PCA(n_components, random_state=0).fit((some - shift) / scale)
+    for rows, of_head in zip(labeled, codes.T):
+        rows = rows[:: -(-len(rows) // MAX_NEIGHBOR_LABELS)]
+        labels, Z = of_head[rows], pca.transform((X[rows] - shift) / scale)
+        neighbor = NearestNeighbors(n_neighbors=1).fit(Z).kneighbors(return_distance=False)
+        n_agree = np.count_nonzero(labels[neighbor[:, 0]] == labels)
+        chance = np.sum((np.bincount(labels) / len(labels)) ** 2)
+        error = np.sqrt(len(labels) * chance * (1 - chance))
+        if n_agree - len(labels) * chance >= NEIGHBOR_STANDARD_ERRORS * error:
+            return True
+    return False
 
 
 def stratified_holdout(codes, fraction, rng):

@@ -17,6 +17,11 @@ MIN_LABEL_NATS = 12.0
 # the classes.
 MIN_CLASS_CONDITIONAL_ROWS = 100
 
+# The weight of the consistency of pi. That of a recurrent network weighs about as much as the
+# labels: its few weights, used at every step, are all busy with the reconstruction.
+CONSISTENCY = 8.0
+CONSISTENCY_RECURRENT = 300.0
+
 # The weight of the KL divergence: under a prior that knows the classes, more than that of
 # the bound lets late evidence weigh against the first clusters.
 BETA = 1.0
@@ -61,10 +66,18 @@ def beta_for(module):
     return BETA_CLASS_CONDITIONAL if knows_classes else BETA
 
 
-def prior_for(n_samples, network):
-    """Choose the prior for so many rows."""
+def prior_for(n_samples, network, clustered):
+    """Choose the prior for so many rows, whose classes may be clusters or not."""
     few = n_samples < MIN_CLASS_CONDITIONAL_ROWS
-    return "normal" if few or network == "recurrent" else "class_conditional"
+    normal = few or network == "recurrent" or not clustered
+    return "normal" if normal else "class_conditional"
+
+
+def consistency_for(module, clustered):
+    """Choose the weight of the consistency of pi, for classes that may be clusters or not."""
+    if not clustered:
+        return 0.0
+    return CONSISTENCY_RECURRENT if is_recurrent(module) else CONSISTENCY
 
 
 def decoder_label_for(prior):

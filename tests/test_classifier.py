@@ -273,7 +273,7 @@ def test_a_label_counts_twelve_nats_at_least(n_features, alpha, make_classifier)
 )
 def test_beta_follows_the_prior_and_the_learning_rate_the_network(params, beta, learning_rate):
     X = np.random.RandomState(0).normal(size=(120, 4, 2))
-    y = np.arange(120) % 3 - 1
+    y = np.where(np.arange(120) < 40, np.arange(120) % 2, -1)
     clf = SSVAEClassifier(max_epochs=1, **params).fit(X, y)
     started_from_it = SSVAEClassifier(max_epochs=1).fit(X, y, init_model=clf)
     for fitted in (clf, started_from_it):
@@ -360,8 +360,8 @@ def test_warm_start_goes_on_as_one_long_fit(blobs, make_classifier):
 def test_a_further_fit_keeps_the_prior_that_auto_took_for_the_first_rows(
     method, options, make_classifier
 ):
-    X = np.random.RandomState(0).normal(size=(400, 3))
     y = np.arange(400) % 2
+    X = np.random.RandomState(0).normal(size=(400, 3)) + 3 * y[:, None]
     clf = make_classifier(warm_start=True, max_epochs=1)
     getattr(clf, method)(X[:99], y[:99], **options)
     assert isinstance(clf.net_.module_.prior, PRIORS["normal"])
@@ -585,3 +585,32 @@ def test_consistency_moves_boundaries_to_where_there_are_few_rows(make_classifie
         for consistency in (0, 8)
     }
     assert accuracy[8] > accuracy[0] + 0.02, accuracy
+
+
+def test_where_labels_show_no_clusters_the_classifier_does_without(make_classifier):
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(400, 20)) * np.linspace(2, 0.5, 20)
+    y_true = (X[:, -5:].sum(axis=1) > 0).astype(int)
+    y = np.where(np.arange(400) < 100, y_true, -1)
+    params = {"hidden_layer_sizes": (64,), "latent_dim": 8, "max_epochs": 50}
+    clf = make_classifier(**params).fit(X, y)
+    assert clf.consistency_ == 0
+    assert not hasattr(clf, "class_means_")
+    believer = make_classifier(consistency=8, prior="class_conditional", **params).fit(X, y)
+    assert believer.consistency_ == 8
+    accuracy = clf.score(X[100:], y_true[100:])
+    assert accuracy > believer.score(X[100:], y_true[100:]) + 0.1
+
+
+def test_where_labels_are_clusters_or_too_few_the_classifier_relies_on_them(
+    blobs, make_classifier
+):
+    X, y, y_partly = blobs
+    shuffled = np.random.RandomState(0).permutation(y)
+    few = np.where(np.arange(300) < 30, shuffled, -1)
+    for labels in (y, y_partly, few):
+        clf = make_classifier(max_epochs=1).fit(X, labels)
+        assert clf.consistency_ == 8
+        assert hasattr(clf, "class_means_")
+    chunk = make_classifier().partial_fit(X, shuffled, classes=[0, 1, 2])
+    assert chunk.consistency_ == 8

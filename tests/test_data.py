@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sklearn_ssvae._data import data_statistics, stratified_holdout
+from sklearn_ssvae._data import data_statistics, labels_follow_neighbors, stratified_holdout
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -47,6 +47,60 @@ def test_a_constant_column_has_the_scale_one():
 )
 def test_a_tenth_of_zeros_and_ones_makes_bernoulli(column, likelihood):
     assert data_statistics(np.array(column)[:, None], "auto")[0] == likelihood
+
+
+@pytest.mark.parametrize(("n_agreeing", "follow"), [(38, False), (40, True)])
+def test_labels_follow_neighbors_from_two_standard_errors_above_chance(n_agreeing, follow):
+    """64 rows in pairs, half of them of each class: 32 agree by chance, with an error of 4."""
+    of_pair = np.arange(32)
+    first = of_pair % 2
+    second = np.where(of_pair < n_agreeing // 2, first, 1 - first)
+    position = 10.0 * of_pair
+    X = np.r_[position, position + 1][:, None]
+    labels = np.r_[first, second]
+    order = np.random.RandomState(0).permutation(64)
+    assert labels_follow_neighbors(X[order], labels[order, None]) == follow
+
+
+def test_labels_of_clusters_follow_neighbors_in_any_units_and_with_noise_beside():
+    rng = np.random.RandomState(0)
+    labels = np.arange(60) % 2
+    X = rng.normal(size=(60, 200))
+    X[:, :20] += 3 * labels[:, None]
+    codes = np.r_[labels, np.full(540, -1)][:, None]
+    X = np.r_[X, X[rng.randint(60, size=540)] + rng.normal(size=(540, 200))]
+    for units in (1.0, np.logspace(-3, 3, 200)):
+        assert labels_follow_neighbors(X * units, codes)
+
+
+def test_neighbors_are_sought_where_the_unlabeled_rows_vary_most():
+    """Ten columns of two clusters, among 390 of noise that decide what is nearest in all."""
+    rng = np.random.RandomState(4)
+    labels = np.arange(600) % 2
+    X = 3.0 * rng.normal(size=(600, 400))
+    X[:, :10] = 3.5 * labels[:, None] + rng.normal(size=(600, 10))
+    codes = np.where(np.arange(600) < 60, labels, -1)[:, None]
+    assert labels_follow_neighbors(X, codes)
+
+
+def test_too_few_labels_do_not_tell_that_they_ignore_neighbors():
+    X = np.random.RandomState(0).normal(size=(200, 3))
+    for counts, follow in (
+        ([60, 24], True),
+        ([25, 25], False),
+        ([40, 13, 12], False),
+        ([100, 12, 12], True),
+    ):
+        labels = np.repeat(np.arange(len(counts)), counts)
+        codes = np.r_[labels, np.full(200 - len(labels), -1)][:, None]
+        assert labels_follow_neighbors(X, codes) == follow, counts
+
+
+def test_one_factor_of_several_that_follows_neighbors_is_enough():
+    rng = np.random.RandomState(0)
+    X, random = rng.normal(size=(80, 3)), rng.randint(2, size=80)
+    assert labels_follow_neighbors(X, np.column_stack([random, X[:, 0] > 0]).astype(int))
+    assert not labels_follow_neighbors(X, np.column_stack([random, random]))
 
 
 def test_the_validation_set_is_stratified_and_never_takes_a_class_last_label():

@@ -294,8 +294,9 @@ def test_auto_sizes_and_prior_follow_the_network_and_the_rows(
     network, sizes, n_samples, prior
 ):
     X = np.random.RandomState(0).uniform(size=(n_samples, 4, 3))
+    y = np.where(np.arange(n_samples) < 20, np.arange(n_samples) % 2, -1)
     params = {"network": network, "max_epochs": 1, "random_state": 0}
-    clf = SSVAEClassifier(**params).fit(X, np.arange(n_samples) % 2)
+    clf = SSVAEClassifier(**params).fit(X, y)
     module = clf.net_.module_
     widths = [m.hidden_size for m in module.encoder.modules() if isinstance(m, nn.LSTM)]
     widths += [m.out_features for m in module.encoder.modules() if isinstance(m, nn.Linear)]
