@@ -21,7 +21,7 @@ ONE_UNIT = 2.0
 # so many rows at most, and of so many labels at least beside those of the most frequent class;
 # so many labels are read at most. The answer is yes from so many standard errors above chance.
 N_PCA_COMPONENTS = 5
-MAX_PCA_ROWS = 5000
+MAX_PCA_ROWS = 2000
 MIN_OTHER_LABELS = 25
 MAX_NEIGHBOR_LABELS = 1000
 NEIGHBOR_STANDARD_ERRORS = 2.0
@@ -130,8 +130,10 @@ def labels_follow_neighbors(X, codes):
             return True
     some = X[:: -(-len(X) // MAX_PCA_ROWS)].astype(float)
     _, shift, scale = data_statistics(some, "gaussian")
-    n_components = min(N_PCA_COMPONENTS, *some.shape)
-    pca = PCA(n_components, random_state=0).fit((some - shift) / scale)
+    # Exact: among directions of like variance the randomized solver is at a loss.
+    solver = "covariance_eigh" if some.shape[0] > some.shape[1] else "full"
+    pca = PCA(min(N_PCA_COMPONENTS, *some.shape), svd_solver=solver)
+    pca.fit((some - shift) / scale)
     for rows, of_head in zip(labeled, codes.T):
         rows = rows[:: -(-len(rows) // MAX_NEIGHBOR_LABELS)]
         labels, Z = of_head[rows], pca.transform((X[rows] - shift) / scale)
