@@ -18,10 +18,11 @@ BERNOULLI_SHARE = 0.1
 ONE_UNIT = 2.0
 
 # Whether labels follow neighbors is asked in the space of so many principal components, of
-# so many rows at most, and of so many labels at least beside those of the most frequent class;
-# so many labels are read at most. The answer is yes from so many standard errors above chance.
+# the rows of one block or so many, and of so many labels at least beside those of the most
+# frequent class; so many labels are read at most. The answer is yes from so many standard
+# errors above chance.
 N_PCA_COMPONENTS = 5
-MAX_PCA_ROWS = 2000
+MIN_PCA_ROWS = 200
 MIN_OTHER_LABELS = 25
 MAX_NEIGHBOR_LABELS = 1000
 NEIGHBOR_STANDARD_ERRORS = 2.0
@@ -128,7 +129,8 @@ def labels_follow_neighbors(X, codes):
         counts = np.bincount(of_head[rows], minlength=1)
         if counts.sum() - counts.max() < MIN_OTHER_LABELS:
             return True
-    some = X[:: -(-len(X) // MAX_PCA_ROWS)].astype(float)
+    n_rows = max(BLOCK_ELEMENTS // X.shape[1], MIN_PCA_ROWS)
+    some = X[:: -(-len(X) // n_rows)].astype(float)
     _, shift, scale = data_statistics(some, "gaussian")
     # Exact: among directions of like variance the randomized solver is at a loss.
     solver = "covariance_eigh" if some.shape[0] > some.shape[1] else "full"
