@@ -433,6 +433,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         only_labels = self.alpha == np.inf
         rows = np.flatnonzero((codes >= 0).any(axis=1)) if only_labels else None
         add = epochs is not None and start is self
+        network = getattr(start, "_architecture", {}).get("network", self.network)
         counts = self._label_counts(codes, heads, add)
         # Laplace's rule: a class that has no label yet may have rows.
         shares = given or [(count + 1) / (count + 1).sum() for count in counts]
@@ -447,7 +448,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             class_shares=dict(zip(named, shares)),
             # Series that begin anywhere, and a stream's chunks, say little by neighbors.
             clustered=(
-                self.network == "recurrent"
+                network == "recurrent"
                 or epochs is not None
                 or labels_follow_neighbors(X, codes)
             ),

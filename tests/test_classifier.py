@@ -264,14 +264,16 @@ def test_a_label_counts_twelve_nats_at_least(n_features, alpha, make_classifier)
 
 
 @pytest.mark.parametrize(
-    ("params", "beta", "learning_rate"),
+    ("params", "beta", "learning_rate", "consistency"),
     [
-        ({}, 2.0, 1e-3),
-        ({"prior": "normal"}, 1.0, 1e-3),
-        ({"network": "recurrent"}, 1.0, 3e-3),
+        ({}, 2.0, 1e-3, 8),
+        ({"prior": "normal"}, 1.0, 1e-3, 8),
+        ({"network": "recurrent"}, 1.0, 3e-3, 300),
     ],
 )
-def test_beta_follows_the_prior_and_the_learning_rate_the_network(params, beta, learning_rate):
+def test_beta_follows_the_prior_and_other_parameters_the_network(
+    params, beta, learning_rate, consistency
+):
     X = np.random.RandomState(0).normal(size=(120, 4, 2))
     y = np.where(np.arange(120) < 40, np.arange(120) % 2, -1)
     clf = SSVAEClassifier(max_epochs=1, **params).fit(X, y)
@@ -279,8 +281,18 @@ def test_beta_follows_the_prior_and_the_learning_rate_the_network(params, beta, 
     for fitted in (clf, started_from_it):
         assert fitted.net_.criterion_.beta == beta
         assert fitted.net_.lr == learning_rate
+        assert fitted.consistency_ == consistency
     chosen = SSVAEClassifier(max_epochs=1, beta=0.5, learning_rate=0.01, **params).fit(X, y)
     assert (chosen.net_.criterion_.beta, chosen.net_.lr) == (0.5, 0.01)
+
+
+def test_neighbors_of_series_that_begin_anywhere_are_not_asked():
+    rng = np.random.RandomState(0)
+    X, y = rng.normal(size=(120, 4, 2)), rng.randint(2, size=120)
+    clf = SSVAEClassifier(network="recurrent", max_epochs=1).fit(X, y)
+    started_from_it = SSVAEClassifier(max_epochs=1).fit(X, y, init_model=clf)
+    assert clf.consistency_ == started_from_it.consistency_ == 300
+    assert SSVAEClassifier(max_epochs=1).fit(X, y).consistency_ == 0
 
 
 def test_the_density_of_four_columns_does_not_outvote_the_labels():
