@@ -34,6 +34,7 @@ N_LABELED = {
     "sslbook/g241c": 100,
     "sslbook/Digit1": 50,
     "sslbook/BCI": 100,
+    "aeon/BasicMotions": 10,
     "aeon/ArrowHead": 15,
     "aeon/GunPoint": 10,
     "mnist": 100,
