@@ -138,12 +138,11 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     """Shared parameters, training and passes; the two estimators are its only heirs."""
 
     # What "auto" means: the sizes of the dense network, the largest batch, and for how many
-    # batches to train, any network or a recurrent one, within which bounds of epochs.
+    # batches to train within which bounds of epochs, any network or a recurrent one.
     _auto_hidden_layer_sizes = (512, 128)
     _max_auto_batch_size = 512
-    _auto_batches = 2000
-    _auto_batches_recurrent = _auto_batches
-    _auto_epochs = (10, 100)
+    _auto_batches = _auto_batches_recurrent = 2000
+    _auto_epochs = _auto_epochs_recurrent = (10, 100)
 
     _parameter_constraints: dict = {
         "network": [StrOptions(set(NETWORKS)), tuple],
@@ -308,10 +307,12 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return shape
 
     def _choose_max_epochs(self, net, n_batches):
-        n_wanted = self._auto_batches
+        n_wanted, bounds = self._auto_batches, self._auto_epochs
         if is_recurrent(net.module_):
             n_wanted = self._auto_batches_recurrent
-        return unless_auto(net.max_epochs, epochs_for, n_wanted, n_batches, self._auto_epochs)
+            # Without a decoder it learns the labels of so few rows by heart.
+            bounds = self._auto_epochs_recurrent if self.alpha != math.inf else bounds
+        return unless_auto(net.max_epochs, epochs_for, n_wanted, n_batches, bounds)
 
     def _choose_decay_after(self, net, n_batches, width, streams):
         scheduled = any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_)
@@ -323,7 +324,12 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if net.decay_after == "auto" and (streams or scheduled or net.module_.decoder is None):
             return None
         return unless_auto(
-            net.decay_after, decay_after_for, net.module_, n_batches, width, self._auto_epochs
+            net.decay_after,
+            decay_after_for,
+            net.module_,
+            n_batches,
+            width,
+            self._auto_epochs_recurrent,
         )
 
     def _architecture_for(self, row_shape, likelihood, prior, heads):

@@ -124,8 +124,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         ``sqrt(n_labeled) / 100``, and 0.3 from 900 on. The paper's is 0.5.
     max_epochs : int or "auto", default="auto"
         Epochs of a fit. One epoch passes every unlabeled row once. "auto" makes 7,500
-        batches of them, with the network "recurrent" 1,000, but 10 epochs at least and 50
-        at most.
+        batches of them in 10 to 50 epochs, with the network "recurrent" 1,000 in 10 to 300,
+        or to 50 with ``alpha=inf``.
     batch_size : int or "auto", default="auto"
         Rows of a batch, labeled and unlabeled together. "auto" is a twentieth of the rows,
         but at least 32 and at most 128.
@@ -138,7 +138,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         all batches after T add up to less than 2 T full steps. "auto" is 1,000 batches, but
         2 epochs at least and 13 at most, and ``512 / width`` times as many if the widest
         hidden layer has less than 512 units; with the network "recurrent" it is 1,000
-        batches in 10 to 50 epochs. None keeps the step size, as "auto" does in
+        batches in 10 to 300 epochs. None keeps the step size, as "auto" does in
         `partial_fit`, with ``alpha=inf`` and with an `LRScheduler` among the `callbacks`.
     optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"
         "rmsprop" is the paper's: smoothing 0.9, no momentum. A subclass of
@@ -243,6 +243,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     _auto_batches = 7_500
     _auto_batches_recurrent = 1_000
     _auto_epochs = (10, 50)
+    _auto_epochs_recurrent = (10, 300)
 
     _parameter_constraints: dict = {
         **BaseSSVAE._parameter_constraints,

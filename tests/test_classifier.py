@@ -537,9 +537,12 @@ def test_auto_epochs_make_a_number_of_batches_within_bounds(
         clf = make_classifier(max_epochs="auto", batch_size=batch_size).fit(X, y)
         assert clf.n_iter_ == n_epochs
     monkeypatch.setattr(SSVAEClassifier, "_auto_batches_recurrent", 35)
+    monkeypatch.setattr(SSVAEClassifier, "_auto_epochs_recurrent", (3, 9))
     series = make_classifier(network="recurrent", hidden_layer_sizes=(8, 8, 8))
-    series.set_params(max_epochs="auto", batch_size=30, input_shape=(X.shape[1], 1))
-    assert series.fit(X, y).n_iter_ == 4
+    series.set_params(max_epochs="auto", input_shape=(X.shape[1], 1))
+    for batch_size, n_epochs in [(30, 4), (300, 9), (10, 3)]:  # 10, 1 and 30 batches an epoch
+        assert series.set_params(batch_size=batch_size).fit(X, y).n_iter_ == n_epochs
+    assert series.set_params(batch_size=300, alpha=np.inf).fit(X, y).n_iter_ == 8
 
 
 def test_the_shares_of_the_classes_are_those_of_all_labels_so_far(blobs, make_classifier):
