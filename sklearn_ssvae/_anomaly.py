@@ -161,7 +161,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         on normal kinds alone.
     max_epochs : int or "auto", default="auto"
         Epochs of a fit. One epoch passes every unlabeled row once. "auto" makes 2,000
-        batches of them, but 10 epochs at least and 100 at most.
+        batches of them in 10 to 100 epochs, with the network "recurrent" in 10 to 300.
     batch_size : int or "auto", default="auto"
         Rows of a batch, labeled and unlabeled together. "auto" is a twentieth of the rows,
         but at least 32 and at most 512.

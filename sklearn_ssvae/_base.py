@@ -142,7 +142,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     _auto_hidden_layer_sizes = (512, 128)
     _max_auto_batch_size = 512
     _auto_batches = _auto_batches_recurrent = 2000
-    _auto_epochs = _auto_epochs_recurrent = (10, 100)
+    _auto_epochs, _auto_epochs_recurrent = (10, 100), (10, 300)
 
     _parameter_constraints: dict = {
         "network": [StrOptions(set(NETWORKS)), tuple],

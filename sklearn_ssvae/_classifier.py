@@ -243,7 +243,6 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     _auto_batches = 7_500
     _auto_batches_recurrent = 1_000
     _auto_epochs = (10, 50)
-    _auto_epochs_recurrent = (10, 300)
 
     _parameter_constraints: dict = {
         **BaseSSVAE._parameter_constraints,
