@@ -32,6 +32,7 @@ from ._data import (
     stratified_holdout,
 )
 from ._defaults import (
+    RECURRENT_EPOCHS,
     alpha_for,
     augmentation_for,
     batch_size_for,
@@ -137,12 +138,12 @@ def _has_decoder(estimator):
 class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Shared parameters, training and passes; the two estimators are its only heirs."""
 
-    # What "auto" means: the sizes of the dense network, the largest batch, and for how many
-    # batches to train within which bounds of epochs, any network or a recurrent one.
+    # What "auto" means: the sizes of the dense network, the largest batch, for how many
+    # batches to train, any network or a recurrent one, and the bounds of epochs.
     _auto_hidden_layer_sizes = (512, 128)
     _max_auto_batch_size = 512
     _auto_batches = _auto_batches_recurrent = 2000
-    _auto_epochs, _auto_epochs_recurrent = (10, 100), (10, 300)
+    _auto_epochs = (10, 100)
 
     _parameter_constraints: dict = {
         "network": [StrOptions(set(NETWORKS)), tuple],
@@ -311,7 +312,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if is_recurrent(net.module_):
             n_wanted = self._auto_batches_recurrent
             # Without a decoder it learns the labels of so few rows by heart.
-            bounds = self._auto_epochs_recurrent if self.alpha != math.inf else bounds
+            bounds = RECURRENT_EPOCHS if self.alpha != math.inf else bounds
         return unless_auto(net.max_epochs, epochs_for, n_wanted, n_batches, bounds)
 
     def _choose_decay_after(self, net, n_batches, width, streams):
@@ -323,14 +324,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             )
         if net.decay_after == "auto" and (streams or scheduled or net.module_.decoder is None):
             return None
-        return unless_auto(
-            net.decay_after,
-            decay_after_for,
-            net.module_,
-            n_batches,
-            width,
-            self._auto_epochs_recurrent,
-        )
+        return unless_auto(net.decay_after, decay_after_for, net.module_, n_batches, width)
 
     def _architecture_for(self, row_shape, likelihood, prior, heads):
         """Return the arguments of `SSVAE` that the parameters and the data ask for."""

@@ -44,6 +44,10 @@ DECAY_BATCHES = 1000
 DECAY_EPOCHS = (2, 13)
 DECAY_WIDTH = 512
 
+# Fewest and most epochs in which a recurrent network makes its batches, and those before the
+# decay: few series make one or two an epoch.
+RECURRENT_EPOCHS = (10, 300)
+
 
 def unless_auto(value, default, *args):
     """Return a parameter's value, or ``default(*args)`` where it is "auto"."""
@@ -115,7 +119,7 @@ def epochs_for(n_wanted, n_batches, bounds):
     return int(np.clip(math.ceil(n_wanted / n_batches), *bounds))
 
 
-def decay_after_for(module, n_batches, width, bounds_recurrent):
+def decay_after_for(module, n_batches, width):
     """Choose the number of batches after which the step size falls.
 
     Parameters
@@ -126,10 +130,8 @@ def decay_after_for(module, n_batches, width, bounds_recurrent):
         Batches of an epoch.
     width : int
         Units of the widest hidden layer.
-    bounds_recurrent : tuple of int
-        Fewest and most epochs before, of a recurrent network.
     """
     bounds, slowness = DECAY_EPOCHS, max(1.0, DECAY_WIDTH / width)
     if is_recurrent(module):
-        bounds, slowness = bounds_recurrent, 1.0
+        bounds, slowness = RECURRENT_EPOCHS, 1.0
     return math.ceil(n_batches * epochs_for(DECAY_BATCHES, n_batches, bounds) * slowness)

@@ -537,7 +537,7 @@ def test_auto_epochs_make_a_number_of_batches_within_bounds(
         clf = make_classifier(max_epochs="auto", batch_size=batch_size).fit(X, y)
         assert clf.n_iter_ == n_epochs
     monkeypatch.setattr(SSVAEClassifier, "_auto_batches_recurrent", 35)
-    monkeypatch.setattr(SSVAEClassifier, "_auto_epochs_recurrent", (3, 9))
+    monkeypatch.setattr("sklearn_ssvae._base.RECURRENT_EPOCHS", (3, 9))
     series = make_classifier(network="recurrent", hidden_layer_sizes=(8, 8, 8))
     series.set_params(max_epochs="auto", input_shape=(X.shape[1], 1))
     for batch_size, n_epochs in [(30, 4), (300, 9), (10, 3)]:  # 10, 1 and 30 batches an epoch
