@@ -193,6 +193,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     device : str, default="auto"
         Where to train: "auto" takes cuda, mps or cpu, in this order; or torch's name of a
         device. A saved model opens on whatever there is.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Numbers that the layers compute with in training, see `SSVAEClassifier`.
     callbacks : list of skorch callbacks, default=None
         Cloned before use. They see the net and its history of losses.
     net_params : dict, default=None
@@ -307,6 +309,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         warm_start=False,
         unlabeled=-1,
         device="auto",
+        precision="float32",
         callbacks=None,
         net_params=None,
         random_state=None,
@@ -337,6 +340,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             warm_start=warm_start,
             unlabeled=unlabeled,
             device=device,
+            precision=precision,
             callbacks=callbacks,
             net_params=net_params,
             random_state=random_state,

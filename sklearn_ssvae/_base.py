@@ -49,7 +49,7 @@ from ._defaults import (
 )
 from ._labels import as_list, encode_columns, stack_columns
 from ._likelihoods import LIKELIHOODS, Gaussian
-from ._module import SSVAE
+from ._module import PRECISIONS, SSVAE
 from ._net import (
     OPTIMIZERS,
     SSVAENet,
@@ -180,6 +180,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         "warm_start": ["boolean"],
         "unlabeled": "no_validation",
         "device": [str],
+        "precision": [StrOptions(set(PRECISIONS))],
         "callbacks": [list, tuple, None],
         "net_params": [dict, None],
         "random_state": ["random_state"],
@@ -214,6 +215,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         warm_start,
         unlabeled,
         device,
+        precision,
         callbacks,
         net_params,
         random_state,
@@ -243,6 +245,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.warm_start = warm_start
         self.unlabeled = unlabeled
         self.device = device
+        self.precision = precision
         self.callbacks = callbacks
         self.net_params = net_params
         self.random_state = random_state
@@ -396,6 +399,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "augmentation": unless_auto(self.augmentation, augmentation_for, module),
             "average": self.average and valid is None,
             "decay_after": self.decay_after,
+            "precision": self.precision,
             "criterion__alpha": unless_auto(self.alpha, alpha_for, module.n_features),
             "criterion__beta": unless_auto(self.beta, beta_for, module),
             "criterion__consistency": unless_auto(

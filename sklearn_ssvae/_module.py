@@ -23,6 +23,9 @@ MAX_RADIUS = 1.5
 MAX_RADIUS_BY_STEP = 1.0
 TRIAL_SHARE = 0.1
 
+# What encoder and decoder compute in while they are trained.
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+
 # The decoder's weights that read the classes.
 INPUT_LAYER = "decoder.input_layer.weight"
 
@@ -107,6 +110,7 @@ class SSVAE(nn.Module):
             prior = prior if any(n_generative_classes.values()) else "normal"
             self.prior = PRIORS[prior](latent_dim, n_generative_classes)
 
+        self.precision = "float32"  # the net sets it
         self.dropouts = [layer for layer in self.modules() if isinstance(layer, Dropout)]
         self.batch_norms = [
             layer
@@ -160,6 +164,20 @@ class SSVAE(nn.Module):
             for name, logits in by_step.items()
         }
 
+    def _in_precision(self, part, x):
+        """Apply encoder or decoder, in training with its layers at `precision`.
+
+        All else, the heads and the loss, is computed with the weights' own numbers.
+        """
+        dtype = PRECISIONS[self.precision] if self.training else None
+        with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
+            out = part(x)
+        return out.to(x.dtype)
+
+    def _top(self, x):
+        """Compute the encoder's topmost features for standardised rows."""
+        return self._in_precision(self.encoder, x.unflatten(1, self.input_shape))
+
     def encode(self, x):
         """Compute the heads for standardised rows.
 
@@ -175,7 +193,7 @@ class SSVAE(nn.Module):
         mean, log_var : Tensor of shape (n, [n_steps,] latent_dim) or None
             Parameters of q(z|x); None without a decoder.
         """
-        top = self.encoder(x.unflatten(1, self.input_shape))
+        top = self._top(x)
         logits = self.class_logits(top)
         if self.decoder is None:
             return logits, None, None
@@ -196,7 +214,7 @@ class SSVAE(nn.Module):
         kl : Tensor of shape (n,)
             In nats, not negative.
         """
-        top = self.encoder(x.unflatten(1, self.input_shape))
+        top = self._top(x)
         divergences = []
         for logits, target in zip(self.class_logits(top).values(), log_pi):
             log_probs = torch.log_softmax(logits, dim=1)
@@ -294,10 +312,10 @@ class SSVAE(nn.Module):
             Parameters of the likelihood, in standardised units.
         """
         if labels is None:
-            return self.decoder(z).flatten(2)
+            return self._in_precision(self.decoder, z).flatten(2)
         if z.ndim == 3:
             labels = labels[:, None].expand(-1, z.shape[1], -1)
-        return self.decoder(torch.cat([labels, z], dim=-1)).flatten(2)
+        return self._in_precision(self.decoder, torch.cat([labels, z], dim=-1)).flatten(2)
 
     def decode_rows(self, labels, z):
         """Decode one class and one flat latent vector for each row.

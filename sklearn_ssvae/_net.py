@@ -246,6 +246,8 @@ class SSVAENet(NeuralNet):
         are part of `training_state`.
     decay_after : int, default=None
         After how many batches the step size falls; None keeps it.
+    precision : str, default="float32"
+        Key of `PRECISIONS`: what the layers compute in while they are trained.
     **kwargs
         Parameters of `skorch.NeuralNet`.
     """
@@ -258,6 +260,7 @@ class SSVAENet(NeuralNet):
         augmentation=None,
         average=False,
         decay_after=None,
+        precision="float32",
         **kwargs,
     ):
         kwargs = {"criterion": SSVAELoss, "train_split": None, **kwargs}
@@ -267,6 +270,7 @@ class SSVAENet(NeuralNet):
         self.augmentation = augmentation
         self.average = average
         self.decay_after = decay_after
+        self.precision = precision
         self.n_batches = 0
         self.epoch_terms = []
         self.weight_average = WeightAverage()
@@ -280,6 +284,7 @@ class SSVAENet(NeuralNet):
     def initialize_module(self):
         """Keep the module that was handed over."""
         self.module_ = self.module
+        self.module_.precision = self.precision
         if torch.device(self.device).type == "mps":
             # No float64 there; the buffers are the only ones.
             self.module_.float()

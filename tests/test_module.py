@@ -307,6 +307,25 @@ def test_asking_for_the_inconsistency_changes_nothing_else(x):
     assert torch.equal(plain[2], with_it[2])
 
 
+def test_in_bfloat16_only_the_layers_compute_and_only_in_training():
+    seen = {}
+    module = _module().float()
+    module.precision = "bfloat16"
+    parts = {"encoder": module.encoder.layers, "decoder": module.decoder.layers}
+    for name, part in {**parts, "pi": module.pi["0"], "mean": module.mean}.items():
+        part.register_forward_hook(
+            lambda _, inputs, out, name=name: seen.update({name: out.dtype})
+        )
+    x = torch.rand(4, 6)
+    outputs = module(x, torch.Generator().manual_seed(0), perturb=True)
+    layers, heads = ("encoder", "decoder"), ("pi", "mean")
+    assert {seen[name] for name in layers} == {torch.bfloat16}
+    assert {seen[name] for name in heads} == {torch.float32}
+    assert {value.dtype for value in (outputs[0]["0"], *outputs[1:])} == {torch.float32}
+    module.eval()(x)
+    assert set(seen.values()) == {torch.float32}
+
+
 def test_running_averages_see_the_rows_alone_and_no_perturbed_ones():
     x = torch.rand(16, 36, generator=torch.Generator().manual_seed(0)).double()
     averages = []

@@ -218,6 +218,23 @@ def test_a_network_learns_embeds_reconstructs_and_generates(case):
     assert y_new.tolist() == [0] * 10 + [1] * 10
 
 
+@pytest.mark.parametrize("case", ["dense", *CASES])
+def test_training_in_bfloat16_goes_as_in_float32(case):
+    make, params = CASES.get(case, (_bars, {}))
+    X, y = make()
+    y_partly = np.where(np.arange(len(y)) < 80, y, -1)
+    settings = {**SMALL, "alpha": 1.0, "beta": 0.1, **params, "max_epochs": 5}
+    full, half = (
+        SSVAEClassifier(**settings, precision=precision).fit(X, y_partly)
+        for precision in ("float32", "bfloat16")
+    )
+    for name in ("loss", "log_prob", "kl_divergence", "cross_entropy"):
+        assert not np.array_equal(half.history_[name], full.history_[name])
+        np.testing.assert_allclose(half.history_[name], full.history_[name], rtol=0.02)
+    assert {value.dtype for value in half.net_.module_.parameters()} == {torch.float32}
+    np.testing.assert_allclose(half.predict_proba(X), full.predict_proba(X), atol=0.05)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_rows_may_come_flat_with_an_input_shape(case):
     make, params = CASES[case]

@@ -69,6 +69,7 @@ def paper_parser(doc):
         parser.add_argument(name, type=int, help="instead of the preset's")
     for name in ("--alpha", "--beta", "--labeled-fraction"):
         parser.add_argument(name, type=float, help="instead of the preset's")
+    parser.add_argument("--precision", help="bfloat16: faster where there are units for it")
     return parser
 
 
@@ -124,7 +125,7 @@ def model_settings(args, kind, preset, chosen=None):
     """
     settings = {**paper_params(preset), **(chosen or {})}
     options = {"max_epochs": args.es_epochs if kind == "ES" else args.epochs}
-    for name in ("alpha", "beta", "batch_size", "labeled_fraction"):
+    for name in ("alpha", "beta", "batch_size", "labeled_fraction", "precision"):
         options[name] = getattr(args, name)
     settings.update({name: value for name, value in options.items() if value is not None})
     if kind == "ES":
