@@ -126,7 +126,7 @@ class SSVAE(nn.Module):
         """
         if self.likelihood.standardizes:
             x = (x - self.shift) / self.scale
-        return x.to(self.encoder_dtype)
+        return x.to(self.dtype)
 
     @property
     def sees_images(self):
@@ -134,9 +134,10 @@ class SSVAE(nn.Module):
         return len(self.input_shape) in (2, 3) and len(self.latent_shape) == 1
 
     @property
-    def encoder_dtype(self):
-        """Dtype of the weights."""
-        return next(self.encoder.parameters()).dtype
+    def dtype(self):
+        """Dtype of the weights and of what the heads compute."""
+        head = self.mean if self.mean is not None else next(iter(self.pi.values()))
+        return head.weight.dtype
 
     def class_logits(self, top):
         r"""Apply the pi heads to the encoder's topmost features.

@@ -186,7 +186,7 @@ class WeightAverage(Callback):
         """Go on from the weights of the last batch, with their average beside them."""
         state = net.module_.state_dict()
         # Tensors of another type are constants and counters.
-        dtype = net.module_.encoder_dtype
+        dtype = net.module_.dtype
         self._weights = [value for value in state.values() if value.dtype == dtype]
         self._averages = [value.clone() for value in self._weights] if net.average else []
         if self.own:
@@ -398,7 +398,7 @@ class SSVAENet(NeuralNet):
 
     @property
     def inference_module(self):
-        """The model in float64 with aligned layers, kept until the next training.
+        """The model in float64, kept until the next training.
 
         In float32 the results of one row alone and of the same row in a batch differ by
         more than the 1e-7 that scikit-learn allows; here by the last bit, if at all.
@@ -407,7 +407,8 @@ class SSVAENet(NeuralNet):
             module = copy.deepcopy(self.module_)
             if torch.device(self.device).type == "mps":
                 module = module.cpu()
-            self._cache["module"] = _align(module.double().eval().requires_grad_(False))
+            module = module.double().eval().requires_grad_(False)
+            self._cache["module"] = _convolve_in_float32(_align(module))
         return self._cache["module"]
 
     def state_arrays(self):
@@ -470,6 +471,20 @@ def _align(module):
             layer.register_forward_pre_hook(
                 lambda _, inputs, fill=fill: (F.pad(inputs[0], fill),)
             )
+    return module
+
+
+def _convolve_in_float32(module):
+    """Let the stacks of convolutions compute in float32, four to nine times as fast.
+
+    Their sums run over one image, whatever the others of the batch are.
+    """
+    for part in (module.encoder, module.decoder):
+        stack = getattr(part, "convolutions", None)
+        if isinstance(stack, nn.Module):
+            stack.float()
+            stack.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+            stack.register_forward_hook(lambda _, inputs, out: out.double())
     return module
 
 

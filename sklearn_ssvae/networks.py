@@ -9,6 +9,9 @@ The contract of a pair, also of a user's own:
   ``(n, n_steps, n_in)``, to ``(n, n_params, *output_shape)``. Its attribute
   ``input_layer`` is the ``nn.Linear`` that reads the input, so that columns for new
   classes can be added to trained weights.
+
+A fitted model computes in float64, which is slow for convolutions. Those in a module of the
+name ``convolutions`` are left in float32.
 """
 
 import itertools

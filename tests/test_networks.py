@@ -1,3 +1,4 @@
+import copy
 from functools import partial
 
 import numpy as np
@@ -256,6 +257,21 @@ def test_a_row_has_one_score_in_any_company(case, make_detector):
     np.testing.assert_allclose(
         plain.score_features(X).reshape(len(X), -1).sum(axis=1), plain.score_samples(X)
     )
+
+
+def test_a_fitted_model_convolves_in_float32_and_does_the_rest_in_float64(make_detector):
+    X, _ = _bars()
+    settings = {**SMALL, **CASES["conv"][1], "max_epochs": 2, "anomaly_score": "log_prob"}
+    det = make_detector(**settings).fit(X)
+    module = det.net_.inference_module
+    for part in (module.encoder, module.decoder):
+        stack = part.convolutions
+        assert {value.dtype for value in stack.parameters()} == {torch.float32}
+    assert module.dtype == module.decoder.input_layer.weight.dtype == torch.float64
+    exact = copy.deepcopy(det.net_.module_).double().eval()
+    rows = torch.from_numpy(X.reshape(len(X), -1))
+    expected = exact.log_prob(rows).sum(dim=1).detach().numpy()
+    np.testing.assert_allclose(det.score_samples(X), expected, rtol=1e-5)
 
 
 def test_training_with_dropout_repeats_and_leaves_the_global_state(make_classifier):
