@@ -169,7 +169,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         device. A saved model opens on whatever there is.
     precision : {"float32", "bfloat16"}, default="float32"
         Numbers that the layers of encoder and decoder compute with in training. "bfloat16"
-        is two to three times as fast for convolutions and for layers of about 1,000 units
+        is 1.5 to 3 times as fast for convolutions and for layers of about 1,000 units
         and more, on GPUs and on CPUs with units for it (AMX), slower for small networks and
         on other CPUs. Weights, heads, loss, and all that a fitted model computes keep their
         full precision.
