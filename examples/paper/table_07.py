@@ -22,6 +22,9 @@ PAPER = {
     ("ES", "conv", 1000): ((0.803, 0.004), (1.20, 0.05)),
 }
 
+# With 100 labels of clothes those of 1,000 labels are better: found as the others.
+CHOSEN_HERE = {**CHOSEN, ("conv", 100): CHOSEN["conv", 1000]}
+
 
 def main():
     run_table(
@@ -33,7 +36,7 @@ def main():
         seeds=10,
         epochs=None,
         es_epochs=20,
-        chosen=CHOSEN,
+        chosen=CHOSEN_HERE,
     )
 
 
