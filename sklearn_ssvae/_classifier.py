@@ -169,10 +169,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         device. A saved model opens on whatever there is.
     precision : {"float32", "bfloat16"}, default="float32"
         Numbers that the layers of encoder and decoder compute with in training. "bfloat16"
-        is 1.5 to 3 times as fast for convolutions and for layers of about 1,000 units
-        and more, on GPUs and on CPUs with units for it (AMX), slower for small networks and
-        on other CPUs. Weights, heads, loss, and all that a fitted model computes keep their
-        full precision.
+        is about twice as fast for convolutions and 1.4 times for layers of 512 units and
+        more on a CPU with units for it (AMX; GPUs have them too), slower on other CPUs and
+        for small networks. Weights, heads, loss, and all that a fitted model computes keep
+        their full precision.
     callbacks : list of skorch callbacks, default=None
         Cloned before use. They see the net and its history of losses.
     net_params : dict, default=None
