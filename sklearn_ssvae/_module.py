@@ -24,7 +24,7 @@ MAX_RADIUS_BY_STEP = 1.0
 TRIAL_SHARE = 0.1
 
 # What encoder and decoder compute in while they are trained.
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+PRECISIONS = ("float32", "bfloat16")
 
 # The decoder's weights that read the classes.
 INPUT_LAYER = "decoder.input_layer.weight"
@@ -170,10 +170,10 @@ class SSVAE(nn.Module):
 
         All else, the heads and the loss, is computed with the weights' own numbers.
         """
-        dtype = PRECISIONS[self.precision] if self.training else None
-        with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
-            out = part(x)
-        return out.to(x.dtype)
+        if not self.training or self.precision == "float32":
+            return part(x)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return part(x).to(x.dtype)
 
     def _top(self, x):
         """Compute the encoder's topmost features for standardised rows."""
@@ -312,11 +312,11 @@ class SSVAE(nn.Module):
         params : Tensor of shape (n, n_params, n_features)
             Parameters of the likelihood, in standardised units.
         """
-        if labels is None:
-            return self._in_precision(self.decoder, z).flatten(2)
-        if z.ndim == 3:
-            labels = labels[:, None].expand(-1, z.shape[1], -1)
-        return self._in_precision(self.decoder, torch.cat([labels, z], dim=-1)).flatten(2)
+        if labels is not None:
+            if z.ndim == 3:
+                labels = labels[:, None].expand(-1, z.shape[1], -1)
+            z = torch.cat([labels, z], dim=-1)
+        return self._in_precision(self.decoder, z).flatten(2)
 
     def decode_rows(self, labels, z):
         """Decode one class and one flat latent vector for each row.

@@ -247,7 +247,7 @@ class SSVAENet(NeuralNet):
     decay_after : int, default=None
         After how many batches the step size falls; None keeps it.
     precision : str, default="float32"
-        Key of `PRECISIONS`: what the layers compute in while they are trained.
+        One of `PRECISIONS`: what the layers compute in while they are trained.
     **kwargs
         Parameters of `skorch.NeuralNet`.
     """
@@ -481,7 +481,7 @@ def _convolve_in_float32(module):
     """
     for part in (module.encoder, module.decoder):
         stack = getattr(part, "convolutions", None)
-        if isinstance(stack, nn.Module):
+        if isinstance(stack, nn.Sequential):
             stack.float()
             stack.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
             stack.register_forward_hook(lambda _, inputs, out: out.double())

@@ -10,8 +10,8 @@ The contract of a pair, also of a user's own:
   ``input_layer`` is the ``nn.Linear`` that reads the input, so that columns for new
   classes can be added to trained weights.
 
-A fitted model computes in float64, which is slow for convolutions. Those in a module of the
-name ``convolutions`` are left in float32.
+A fitted model computes in float64, which is slow for convolutions. Those in an
+``nn.Sequential`` of the name ``convolutions``, called as a whole, are left in float32.
 """
 
 import itertools

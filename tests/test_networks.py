@@ -274,6 +274,27 @@ def test_a_fitted_model_convolves_in_float32_and_does_the_rest_in_float64(make_d
     np.testing.assert_allclose(det.score_samples(X), expected, rtol=1e-5)
 
 
+class _EncoderOfAList(ConvEncoder):
+    """Goes through its convolutions one by one."""
+
+    def __init__(self, input_shape, hidden_layer_sizes):
+        super().__init__(input_shape, hidden_layer_sizes, channels=(8, 8), strides=(1, 2))
+        self.convolutions = nn.ModuleList(self.convolutions)
+
+    def forward(self, x):
+        h = x[:, None]
+        for layer in self.convolutions:
+            h = layer(h)
+        return self.layers(h.flatten(1))
+
+
+def test_convolutions_in_a_list_stay_as_they_are(make_classifier):
+    X, y = _bars()
+    network = (_EncoderOfAList, DenseDecoder)
+    clf = make_classifier(network=network, max_epochs=2).fit(X, y)
+    assert clf.predict_proba(X).shape == (len(X), 2)
+
+
 def test_training_with_dropout_repeats_and_leaves_the_global_state(make_classifier):
     X, y = _bars()
     params = {**SMALL, **CASES["conv"][1], "max_epochs": 2}

@@ -36,11 +36,12 @@ def main():
         seconds, losses, scores = [], [], []
         for seed in range(args.rounds):
             X, X_test, y, y_test = load_split("mnist", args.data, args.rows, seed)
+            y_partly = hide_labels(y, 100, seed)
             for precision in ("bfloat16", "float32"):
                 params = {**NETWORKS[name], "max_epochs": args.epochs, "device": args.device}
                 clf = SSVAEClassifier(**params, precision=precision, random_state=seed)
                 start = time.perf_counter()
-                clf.fit(X, hide_labels(y, 100, seed))
+                clf.fit(X, y_partly)
                 seconds.append(time.perf_counter() - start)
                 losses.append(clf.history_["loss"][-1])
                 scores.append(clf.score(X_test[:2000], y_test[:2000]))

@@ -776,7 +776,7 @@ def draw_preview(images, factors, instances, path):
         ax.imshow(np.vstack(sheet), cmap="gray", vmin=0, vmax=255)
         ax.set_title(f"{name} {', '.join(str(value) for value in values)}")
         ax.set_axis_off()
-    fig.savefig(path, dpi=60)
+    fig.savefig(path, dpi=100)
 
 
 def main():

@@ -38,7 +38,6 @@ CHOSEN = {
     ("conv", 100): {
         "beta": 4.0,
         "labeled_fraction": 0.1,
-        "max_epochs": 10,
     },
     ("conv", 1000): {
         "alpha": 100.0,
