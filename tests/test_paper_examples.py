@@ -156,6 +156,27 @@ def test_settings_hold_what_the_model_reads(common, monkeypatch):
     assert params == {**preset, "beta": 2.0, "device": "auto", "random_state": 3}
 
 
+def test_both_models_of_a_table_have_its_average_and_only_ss_its_chosen_settings(
+    monkeypatch, tmp_path
+):
+    classification = importlib.import_module("classification")
+    settings = {}
+
+    def run_cells(path, cells, *_):
+        settings.update({cell["model"]: cell["settings"] for cell in cells})
+        return [{**cell, "accuracy": 0.5, "log_loss": 0.5} for cell in cells]
+
+    monkeypatch.setattr(classification, "run_cells", run_cells)
+    argv = ["--data", str(tmp_path), "--out", str(tmp_path), "--labels", "100"]
+    monkeypatch.setattr(sys, "argv", ["table_03.py", *argv])
+    table = importlib.import_module("table_03")
+    table.main()
+    assert all(values["average"] for values in settings.values())
+    chosen = table.CHOSEN["dense", 100]
+    assert settings["SS dense"].items() >= chosen.items()
+    assert settings["ES dense"]["max_epochs"] == 20 != chosen["max_epochs"]
+
+
 def test_labels_are_hidden_evenly_and_by_seed(common):
     y = np.repeat(np.arange(10), 60)
     y_partly = common.hide_labels(y, 100, 0)

@@ -38,7 +38,18 @@ def classify(cell, args, data):
 
 
 def run_table(
-    doc, name, title, data, published, *, seeds, epochs, es_epochs, chosen=None, quick=None
+    doc,
+    name,
+    title,
+    data,
+    published,
+    *,
+    seeds,
+    epochs,
+    es_epochs,
+    chosen=None,
+    average=False,
+    quick=None,
 ):
     """Run a table of classifiers and print it.
 
@@ -60,6 +71,8 @@ def run_table(
         of ES.
     chosen : dict of dict, default=None
         Settings of SS that the paper leaves open, by ``(network, labels)``.
+    average : bool, default=False
+        Whether SS and ES are tested with the average of their weights.
     quick : dict, default=None
         Where a quick run differs from the other scripts'.
     """
@@ -72,6 +85,12 @@ def run_table(
     parser.add_argument("--labels", nargs="+", type=int, choices=counts, default=counts)
     args = parse_args(parser, quick=quick, seeds=seeds, epochs=epochs, es_epochs=es_epochs)
 
+    def settings_of(kind, network, labels):
+        left_open = {"average": average}
+        if kind == "SS" and chosen is not None:
+            left_open.update(chosen.get((network, labels), {}))
+        return model_settings(args, kind, network, left_open)
+
     wanted = [
         key
         for key in published
@@ -82,12 +101,7 @@ def run_table(
             "seed": seed,
             "model": f"{kind} {NAMES[network]}",
             "labels": labels,
-            "settings": model_settings(
-                args,
-                kind,
-                network,
-                (chosen or {}).get((network, labels)) if kind == "SS" else None,
-            ),
+            "settings": settings_of(kind, network, labels),
         }
         for seed in range(args.seeds)
         for kind, network, labels in wanted

@@ -26,14 +26,13 @@ CHOSEN = {
         "beta": 4.0,
         "labeled_fraction": 0.1,
         "batch_size": 256,
-        "max_epochs": 5,
+        "max_epochs": 4,
     },
     ("dense", 1000): {
         "alpha": 100.0,
         "decoder_label": "observed",
-        "labeled_fraction": 0.3,
-        "batch_size": 256,
-        "max_epochs": 8,
+        "labeled_fraction": 0.1,
+        "batch_size": 128,
     },
     ("conv", 100): {
         "beta": 4.0,
@@ -42,7 +41,7 @@ CHOSEN = {
     ("conv", 1000): {
         "alpha": 100.0,
         "decoder_label": "observed",
-        "labeled_fraction": 0.3,
+        "labeled_fraction": 0.1,
         "max_epochs": 4,
     },
 }
@@ -59,6 +58,7 @@ def main():
         epochs=None,
         es_epochs=20,
         chosen=CHOSEN,
+        average=True,
     )
 
 
