@@ -293,6 +293,8 @@ def test_convolutions_in_a_list_stay_as_they_are(make_classifier):
     network = (_EncoderOfAList, DenseDecoder)
     clf = make_classifier(network=network, max_epochs=2).fit(X, y)
     assert clf.predict_proba(X).shape == (len(X), 2)
+    convolution = clf.net_.inference_module.encoder.convolutions[0]
+    assert convolution.weight.dtype == torch.float64
 
 
 def test_training_with_dropout_repeats_and_leaves_the_global_state(make_classifier):
