@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+
+from sklearn_ssvae import SSVAEClassifier
 
 FOLDER = Path(__file__).parent.parent / "examples" / "paper"
 SCRIPTS = sorted(
@@ -275,6 +278,23 @@ def test_a_table_has_ours_beside_the_papers(common):
     assert cells[2] == ["SS", "0.8200 +- 0.0115", "0.8 +- 0.01", "+1.3", "0.50", "0.6", "-"]
     assert cells[3] == ["ES", "-", "0.7 +- 0.01", "-", "-", "0.9 +- 0.1", "-"]
     assert len({len(line) for line in text.splitlines()}) == 1
+
+
+@pytest.mark.parametrize("alpha", [1.0, math.inf])
+def test_a_learning_curve_is_that_of_fits_of_as_many_epochs(alpha):
+    classification = importlib.import_module("classification")
+    X, y = load_digits(return_X_y=True)
+    X = X / 16
+    labels = np.where(np.arange(len(y)) < 100, y, -1)
+    params = {"hidden_layer_sizes": (32,), "alpha": alpha, "average": True, "random_state": 0}
+    curves = classification.learning_curve({**params, "max_epochs": 3}, X, labels, X, y)
+    fits = [
+        SSVAEClassifier(**params, max_epochs=epochs).fit(X, labels) for epochs in (1, 2, 3)
+    ]
+    for name in classification.METRICS:
+        alone = [classification.measure(clf, X, y)[name] for clf in fits]
+        assert curves[name] == pytest.approx(alone)
+        assert len(set(curves[name])) == 3
 
 
 def test_there_is_a_script_for_every_table_and_figure():

@@ -23,6 +23,15 @@ METRICS = ["accuracy", "log_loss"]
 NAMES = {"dense": "dense", "conv": "CNN", "recurrent": "RNN"}
 
 
+def measure(clf, X, y):
+    """Accuracy and log loss of a trained classifier."""
+    proba = clf.predict_proba(X)
+    return {
+        "accuracy": np.mean(clf.classes_[proba.argmax(axis=1)] == y),
+        "log_loss": log_loss(y, proba, labels=clf.classes_),
+    }
+
+
 def classify(cell, args, data):
     """Train one classifier; return its metrics on the test part."""
     X_train, y_train, X_test, y_test = load(data, args.data)
@@ -30,11 +39,18 @@ def classify(cell, args, data):
     y = hide_labels(y_train[rows], cell["labels"], cell["seed"])
     clf = SSVAEClassifier(**estimator_params(args, cell)).fit(X_train[rows], y)
     test = choose_rows(y_test, args.test_limit, 0)
-    proba = clf.predict_proba(X_test[test])
-    return {
-        "accuracy": np.mean(clf.classes_[proba.argmax(axis=1)] == y_test[test]),
-        "log_loss": log_loss(y_test[test], proba, labels=clf.classes_),
-    }
+    return measure(clf, X_test[test], y_test[test])
+
+
+def learning_curve(params, X, y, X_test, y_test, init_model=None):
+    """Train a classifier epoch by epoch; return its metrics after each, lists."""
+    clf = SSVAEClassifier(**{**params, "max_epochs": 1}, warm_start=True)
+    curves = {name: [] for name in METRICS}
+    for epoch in range(params["max_epochs"]):
+        clf.fit(X, y, init_model=None if epoch else init_model)
+        for name, value in measure(clf, X_test, y_test).items():
+            curves[name].append(value)
+    return curves
 
 
 def run_table(

@@ -39,6 +39,9 @@ FASHION = [
     "Ankle boot",
 ]
 
+# Parameters of the estimators that the command line has under their own names.
+OPTIONS = ("alpha", "beta", "batch_size", "labeled_fraction", "decoder_label", "precision")
+
 # Parameters that no term of the loss reads: they do not tell cells apart.
 UNUSED = {
     "SS": (),
@@ -69,6 +72,9 @@ def paper_parser(doc):
         parser.add_argument(name, type=int, help="instead of the preset's")
     for name in ("--alpha", "--beta", "--labeled-fraction"):
         parser.add_argument(name, type=float, help="instead of the preset's")
+    parser.add_argument(
+        "--decoder-label", choices=["predicted", "observed"], help="instead of the preset's"
+    )
     parser.add_argument("--precision", help="bfloat16: faster where there are units for it")
     return parser
 
@@ -125,8 +131,7 @@ def model_settings(args, kind, preset, chosen=None):
     """
     settings = {**paper_params(preset), **(chosen or {})}
     options = {"max_epochs": args.es_epochs if kind == "ES" else args.epochs}
-    for name in ("alpha", "beta", "batch_size", "labeled_fraction", "precision"):
-        options[name] = getattr(args, name)
+    options.update({name: getattr(args, name) for name in OPTIONS})
     settings.update({name: value for name, value in options.items() if value is not None})
     if kind == "ES":
         settings["alpha"] = np.inf

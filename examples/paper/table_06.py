@@ -61,9 +61,12 @@ def draw(table, digits, path):
 
 
 def main():
-    args = parse_args(detector_parser(__doc__, list(PAPER)), seeds=10)
     shares = list(PAPER[7])
-    rows = run_detectors(args, "table_06", "mnist", "dense", [("SS", s) for s in shares])
+    parser = detector_parser(__doc__, list(PAPER))
+    parser.add_argument("--labels", nargs="+", choices=shares, default=shares)
+    args = parse_args(parser, seeds=10)
+    systems = [("SS", share) for share in args.labels]
+    rows = run_detectors(args, "table_06", "mnist", "dense", systems)
 
     print_title(args, "Table 6: MNIST, anomaly detection by the share of labels")
     table = {
@@ -71,7 +74,7 @@ def main():
             (values_of(rows, "auc", labels=share, anomaly=digit), PAPER[digit][share])
             for digit in args.classes
         ]
-        for share in shares
+        for share in args.labels
     }
     print(format_table("labels", [f"anomaly {digit}" for digit in args.classes], table))
     draw(table, args.classes, out_file(args, "table_06", ".png"))

@@ -25,7 +25,13 @@ PAPER = {
 CHOSEN_HERE = {
     **CHOSEN,
     ("dense", 100): {**CHOSEN["dense", 100], "max_epochs": 3},
-    ("dense", 1000): {"beta": 4.0, "batch_size": 256, "max_epochs": 6},
+    ("dense", 1000): {
+        "alpha": 0.1,
+        "beta": 4.0,
+        "labeled_fraction": 0.1,
+        "batch_size": 256,
+        "max_epochs": 4,
+    },
     ("conv", 100): CHOSEN["conv", 1000],
 }
 

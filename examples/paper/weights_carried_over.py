@@ -8,6 +8,7 @@ paper claims the transition (section 2.4) and has no figure of it.
 """
 
 import numpy as np
+from classification import METRICS, learning_curve
 from common import (
     choose_rows,
     estimator_params,
@@ -22,9 +23,8 @@ from common import (
     run_cells,
     values_of,
 )
-from sklearn.metrics import log_loss
 
-from sklearn_ssvae import SSVAEAnomalyDetector, SSVAEClassifier
+from sklearn_ssvae import SSVAEAnomalyDetector
 
 MODELS = ["EU, then SS", "SS from scratch"]
 
@@ -38,8 +38,8 @@ SETTINGS = {
 }
 
 
-def learning_curve(cell, args):
-    """Train SS epoch by epoch; return its metrics on the test part after each."""
+def continue_or_start(cell, args):
+    """Train SS, after EU or from scratch; return its metrics on the test part by epoch."""
     X_train, y_train, X_test, y_test = load("mnist", args.data)
     rows = choose_rows(y_train, args.limit, cell["seed"])
     X = X_train[rows]
@@ -47,20 +47,13 @@ def learning_curve(cell, args):
     test = choose_rows(y_test, args.test_limit, 0)
 
     params = estimator_params(args, cell)
-    eu_epochs, epochs = params.pop("eu_epochs", 0), params.pop("max_epochs")
+    eu_epochs = params.pop("eu_epochs", 0)
     eu = None
     if eu_epochs:
         eu = SSVAEAnomalyDetector(
-            anomaly_score="log_prob", **params, max_epochs=eu_epochs
+            anomaly_score="log_prob", **{**params, "max_epochs": eu_epochs}
         ).fit(X)
-    clf = SSVAEClassifier(**params, max_epochs=1, warm_start=True)
-    accuracy, loss = [], []
-    for epoch in range(epochs):
-        clf.fit(X, y, init_model=eu if epoch == 0 else None)
-        proba = clf.predict_proba(X_test[test])
-        accuracy.append(np.mean(clf.classes_[proba.argmax(axis=1)] == y_test[test]))
-        loss.append(log_loss(y_test[test], proba, labels=clf.classes_))
-    return {"accuracy": accuracy, "log_loss": loss}
+    return learning_curve(params, X, y, X_test[test], y_test[test], init_model=eu)
 
 
 def draw(curves, path):
@@ -102,8 +95,8 @@ def main():
     rows = run_cells(
         out_file(args, "weights_carried_over", ".csv"),
         cells,
-        lambda cell: learning_curve(cell, args),
-        ["accuracy", "log_loss"],
+        lambda cell: continue_or_start(cell, args),
+        METRICS,
         args.device,
     )
 

@@ -1,0 +1,83 @@
+"""Choose what the paper leaves open, on training images that are left out.
+
+    python examples/paper/held_out.py --data FOLDER --images mnist --labels 100 --beta 4
+
+SS and ES learn from 50,000 of the training images, of which some have labels: accuracy and
+log loss on the other 10,000 after each epoch. The test images are not read. The settings of
+tables 3 and 7 were chosen so.
+"""
+
+import numpy as np
+from classification import METRICS, NAMES, learning_curve
+from common import (
+    choose_rows,
+    estimator_params,
+    hide_labels,
+    load,
+    mean_and_error,
+    model_settings,
+    out_file,
+    paper_parser,
+    parse_args,
+    print_title,
+    run_cells,
+)
+from sklearn.model_selection import train_test_split
+
+N_HELD_OUT = 10_000
+
+
+def held_out_curve(cell, args):
+    """Train one classifier; return its metrics on the images left out, by epoch."""
+    X, y, *_ = load(cell["images"], args.data)
+    train, test = train_test_split(
+        np.arange(len(y)), test_size=N_HELD_OUT, stratify=y, random_state=cell["seed"]
+    )
+    train = train[choose_rows(y[train], args.limit, cell["seed"])]
+    test = test[choose_rows(y[test], args.test_limit, 0)]
+    labels = hide_labels(y[train], cell["labels"], cell["seed"])
+    return learning_curve(estimator_params(args, cell), X[train], labels, X[test], y[test])
+
+
+def main():
+    parser = paper_parser(__doc__)
+    parser.add_argument("--images", choices=["mnist", "fashion_mnist"], default="mnist")
+    parser.add_argument("--network", choices=["dense", "conv"], default="dense")
+    parser.add_argument("--labels", type=int, default=1000)
+    parser.add_argument("--models", nargs="+", choices=["SS", "ES"], default=["SS"])
+    parser.add_argument("--es-epochs", type=int, help="epochs of ES, over its labeled rows")
+    parser.add_argument(
+        "--last-batch", action="store_true", help="weights of the last batch, no averages"
+    )
+    args = parse_args(parser, seeds=2, es_epochs=20)
+
+    left_open = {"average": not args.last_batch}
+    cells = [
+        {
+            "seed": seed,
+            "images": args.images,
+            "model": f"{model} {NAMES[args.network]}",
+            "labels": args.labels,
+            "settings": model_settings(args, model, args.network, left_open),
+        }
+        for seed in range(args.seeds)
+        for model in args.models
+    ]
+    rows = run_cells(
+        out_file(args, "held_out", ".csv"),
+        cells,
+        lambda cell: held_out_curve(cell, args),
+        METRICS,
+        args.device,
+    )
+
+    print_title(args, f"{args.images}, {args.labels:,} labels: images left out, by epoch")
+    for model in dict.fromkeys(cell["model"] for cell in cells):
+        for metric in METRICS:
+            curves = [row[metric] for row in rows if row["model"] == model]
+            figures = [f"{mean_and_error(epoch)[0]:.4f}" for epoch in np.transpose(curves)]
+            print(f"{model}  {metric:8}  {'  '.join(figures)}")
+
+
+if __name__ == "__main__":
+    main()
