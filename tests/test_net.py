@@ -4,6 +4,7 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 
 from sklearn_ssvae import SSVAEClassifier
+from sklearn_ssvae._net import CLEAR_EVERY, VANISHED
 
 
 class _Recorder(Callback):
@@ -279,6 +280,47 @@ def test_a_warm_start_goes_on_as_if_the_variances_had_not_been_fitted(blobs, mak
     clf.fit(X, y)
     assert np.array_equal(clf.score_samples(X), long.score_samples(X))
     assert not np.array_equal(clf.score_samples(X), before)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "name"), [("rmsprop", "square_avg"), ("adam", "exp_avg")]
+)
+def test_no_running_average_of_the_optimizer_becomes_denormal(
+    optimizer, name, blobs, make_classifier
+):
+    class KillUnit(Callback):
+        def on_batch_end(self, net, **kwargs):
+            layer = net.module_.encoder.layers[0]
+            average = net.optimizer_.state[layer.weight][name]
+            if net.n_batches == 1:
+                with torch.no_grad():
+                    layer.bias[0] = -1e6  # Never responds again: its gradients are zero.
+                average[0] = 2 * VANISHED
+            averages[net.n_batches] = average.clone()
+
+    averages = {}
+    X, _, y = blobs
+    make_classifier(
+        optimizer=optimizer,
+        batch_size=len(X),
+        max_epochs=CLEAR_EVERY,
+        callbacks=[KillUnit()],
+    ).fit(X, y)
+    assert (averages[CLEAR_EVERY - 1][0] > torch.finfo(torch.float32).tiny).all()
+    assert not averages[CLEAR_EVERY][0].any()
+    assert averages[CLEAR_EVERY][1:].any()
+
+
+def test_clearing_the_optimizers_vanished_averages_leaves_the_training_alone(
+    blobs, make_classifier, monkeypatch
+):
+    X, _, y = blobs
+    settings = {"optimizer": "rmsprop", "max_epochs": 30, "batch_size": 20}
+    fitted = []
+    for every in (1, 10**9):
+        monkeypatch.setattr("sklearn_ssvae._net.CLEAR_EVERY", every)
+        fitted.append(make_classifier(**settings).fit(X, y).predict_proba(X))
+    np.testing.assert_allclose(*fitted, rtol=1e-5)
 
 
 def test_early_stopping_keeps_its_best_epoch_and_no_average(blobs, make_classifier):
