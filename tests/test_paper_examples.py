@@ -236,6 +236,17 @@ def test_a_class_left_out_is_held_out_with_the_normal_test_rows():
     np.testing.assert_array_equal(X_valid[is_anomaly], everything)
 
 
+def test_the_rows_that_stand_in_for_the_test_part_are_training_rows(common):
+    X, y = np.arange(60), np.repeat([0, 1, 2], 20)
+    X_train, y_train, X_test, y_test = common.hold_out([X, y, None, None], 0)
+    assert len(X_test) == 10
+    np.testing.assert_array_equal(np.sort(np.concatenate([X_train, X_test])), X)
+    np.testing.assert_array_equal(y_train, y[X_train])
+    np.testing.assert_array_equal(y_test, y[X_test])
+    args = Namespace(out=Path("."), quick=False, held_out=True)
+    assert common.out_file(args, "table_09", ".csv").name == "table_09_held_out.csv"
+
+
 def test_the_mean_over_classes_is_taken_by_seed():
     anomalies = importlib.import_module("anomalies")
     auc = {(0, 0): 0.5, (0, 1): 0.7, (1, 0): 0.4, (1, 1): 1.0}

@@ -13,6 +13,7 @@ from common import (
     choose_rows,
     estimator_params,
     hide_labels,
+    hold_out,
     load,
     mean_and_error,
     model_settings,
@@ -22,21 +23,17 @@ from common import (
     print_title,
     run_cells,
 )
-from sklearn.model_selection import train_test_split
-
-N_HELD_OUT = 10_000
 
 
 def held_out_curve(cell, args):
     """Train one classifier; return its metrics on the images left out, by epoch."""
-    X, y, *_ = load(cell["images"], args.data)
-    train, test = train_test_split(
-        np.arange(len(y)), test_size=N_HELD_OUT, stratify=y, random_state=cell["seed"]
-    )
-    train = train[choose_rows(y[train], args.limit, cell["seed"])]
-    test = test[choose_rows(y[test], args.test_limit, 0)]
-    labels = hide_labels(y[train], cell["labels"], cell["seed"])
-    return learning_curve(estimator_params(args, cell), X[train], labels, X[test], y[test])
+    data = load(cell["images"], args.data)
+    X_train, y_train, X_test, y_test = hold_out(data, cell["seed"])
+    rows = choose_rows(y_train, args.limit, cell["seed"])
+    labels = hide_labels(y_train[rows], cell["labels"], cell["seed"])
+    test = choose_rows(y_test, args.test_limit, 0)
+    params = estimator_params(args, cell)
+    return learning_curve(params, X_train[rows], labels, X_test[test], y_test[test])
 
 
 def main():
