@@ -236,13 +236,24 @@ def test_a_class_left_out_is_held_out_with_the_normal_test_rows():
     np.testing.assert_array_equal(X_valid[is_anomaly], everything)
 
 
-def test_the_rows_that_stand_in_for_the_test_part_are_training_rows(common):
-    X, y = np.arange(60), np.repeat([0, 1, 2], 20)
-    X_train, y_train, X_test, y_test = common.hold_out([X, y, None, None], 0)
-    assert len(X_test) == 10
-    np.testing.assert_array_equal(np.sort(np.concatenate([X_train, X_test])), X)
-    np.testing.assert_array_equal(y_train, y[X_train])
-    np.testing.assert_array_equal(y_test, y[X_test])
+@pytest.mark.parametrize("subjects", [None, np.arange(60) % 6])
+def test_the_rows_that_stand_in_for_the_test_part_are_training_rows(
+    common, tmp_path, subjects
+):
+    X, y = np.arange(60.0), np.repeat([0, 1, 2], 20)
+    data = {"X_train": X[:, None, None] * np.ones(9), "y_train": y, "X_test": X, "y_test": y}
+    groups = {} if subjects is None else {"subject_train": subjects}
+    np.savez(tmp_path / "series.npz", **{**data, "X_test": data["X_train"] + 100}, **groups)
+    X_train, y_train, X_test, y_test = common.load_held_out("series", tmp_path, 0)
+    train, test = (part[:, 0, 0].astype(int) for part in (X_train, X_test))
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, test])), X)
+    np.testing.assert_array_equal(y_train, y[train])
+    np.testing.assert_array_equal(y_test, y[test])
+    if subjects is None:
+        assert len(test) == 10
+    else:
+        assert len(test) == 20
+        assert not set(subjects[train]) & set(subjects[test])
     args = Namespace(out=Path("."), quick=False, held_out=True)
     assert common.out_file(args, "table_09", ".csv").name == "table_09_held_out.csv"
 

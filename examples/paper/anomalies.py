@@ -7,8 +7,8 @@ from common import (
     estimator_params,
     format_table,
     hide_labels,
-    hold_out,
     load,
+    load_held_out,
     model_settings,
     out_file,
     paper_parser,
@@ -60,9 +60,10 @@ def leave_class_out(data, anomaly, limit, test_limit, seed):
 
 def detect(cell, args, data):
     """Train one detector without a class; return its AUC."""
-    parts = load(data, args.data)
     if args.held_out:
-        parts = hold_out(parts, cell["seed"])
+        parts = load_held_out(data, args.data, cell["seed"])
+    else:
+        parts = load(data, args.data)
     X, y, X_valid, is_anomaly = leave_class_out(
         parts, cell["anomaly"], args.limit, args.test_limit, cell["seed"]
     )
@@ -81,7 +82,7 @@ def detector_parser(doc, anomalies):
     parser.add_argument(
         "--held-out",
         action="store_true",
-        help="a sixth of the training rows in place of the test rows, results in *_held_out.*",
+        help="training rows left out in place of the test rows, results in *_held_out.*",
     )
     return parser
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -169,15 +169,20 @@ def load(name, folder):
     return parts
 
 
-def hold_out(data, seed):
-    """Leave a sixth of the training part out and let it stand in for the test part.
+def load_held_out(name, folder, seed):
+    """Load as `load` does, with training rows that are left out in place of the test part.
 
-    What the paper leaves open is chosen on it, without the test part.
+    What the paper leaves open is chosen on them. They are a sixth of the images or, as the
+    test part is of other people, all series of a third of the people.
     """
-    X, y, *_ = data
-    train, test = train_test_split(
-        np.arange(len(y)), test_size=len(y) // 6, stratify=y, random_state=seed
-    )
+    X, y, *_ = load(name, folder)
+    with np.load(data_file(folder, name)) as arrays:
+        subjects = arrays.get("subject_train")
+    if subjects is None:
+        splitter = StratifiedShuffleSplit(1, test_size=len(y) // 6, random_state=seed)
+    else:
+        splitter = GroupShuffleSplit(1, test_size=1 / 3, random_state=seed)
+    train, test = next(splitter.split(X, y, subjects))
     return [X[train], y[train], X[test], y[test]]
 
 
