@@ -87,7 +87,7 @@ def detector_parser(doc, anomalies):
     return parser
 
 
-def run_detectors(args, name, data, preset, systems):
+def run_detectors(args, name, data, preset, systems, chosen=None):
     """Run detectors with each class left out.
 
     Parameters
@@ -102,6 +102,8 @@ def run_detectors(args, name, data, preset, systems):
         A name of `paper_params`.
     systems : list of tuple of str
         Each a model, "SS" or "EU", and the share of labels among the normal rows.
+    chosen : dict, default=None
+        Further settings that the paper leaves open.
 
     Returns
     -------
@@ -114,7 +116,7 @@ def run_detectors(args, name, data, preset, systems):
             "model": kind,
             "labels": share,
             "anomaly": anomaly,
-            "settings": model_settings(args, kind, preset, CHOSEN),
+            "settings": model_settings(args, kind, preset, {**CHOSEN, **(chosen or {})}),
         }
         for seed in range(args.seeds)
         for anomaly in args.classes
@@ -137,7 +139,7 @@ def mean_over_classes(rows, published, model, classes):
     return ours, (round(means.mean(), 3), round(np.hypot.reduce(errors) / len(errors), 4))
 
 
-def run_table(doc, name, title, data, names, published, *, seeds):
+def run_table(doc, name, title, data, names, published, *, seeds, chosen=None):
     """Run a table of SS and EU by anomalous class and print it.
 
     Parameters
@@ -156,6 +158,8 @@ def run_table(doc, name, title, data, names, published, *, seeds):
         AUC of the paper and its standard error, by model and class.
     seeds : int
         Seeds of a full run.
+    chosen : dict, default=None
+        Further settings that the paper leaves open.
     """
     parser = detector_parser(doc, range(len(names)))
     models = list(published)
@@ -163,7 +167,7 @@ def run_table(doc, name, title, data, names, published, *, seeds):
     args = parse_args(parser, seeds=seeds)
     published = {model: published[model] for model in args.models}
     systems = [(model, "100%" if model == "SS" else "0%") for model in published]
-    rows = run_detectors(args, name, data, "dense", systems)
+    rows = run_detectors(args, name, data, "dense", systems, chosen)
 
     print_title(args, title)
     table = {
