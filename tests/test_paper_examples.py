@@ -159,22 +159,35 @@ def test_settings_hold_what_the_model_reads(common, monkeypatch):
     assert params == {**preset, "beta": 2.0, "device": "auto", "random_state": 3}
 
 
-def test_both_models_of_a_table_have_its_average_and_only_ss_its_chosen_settings(
-    monkeypatch, tmp_path
-):
-    classification = importlib.import_module("classification")
-    settings = {}
+@pytest.fixture
+def settings_of_table(monkeypatch, tmp_path):
+    """Collect the settings of a table's models, by name, in place of training them."""
 
-    def run_cells(path, cells, *_):
-        settings.update({cell["model"]: cell["settings"] for cell in cells})
-        return [{**cell, "accuracy": 0.5, "log_loss": 0.5} for cell in cells]
+    def collect(name, *argv):
+        settings = {}
 
-    monkeypatch.setattr(classification, "run_cells", run_cells)
-    argv = ["--data", str(tmp_path), "--out", str(tmp_path), "--labels", "100"]
-    monkeypatch.setattr(sys, "argv", ["table_03.py", *argv])
+        def run_cells(path, cells, *_):
+            settings.update({cell["model"]: cell["settings"] for cell in cells})
+            return [{**cell, "accuracy": 0.5, "log_loss": 0.5} for cell in cells]
+
+        monkeypatch.setattr(importlib.import_module("classification"), "run_cells", run_cells)
+        folders = ["--data", str(tmp_path), "--out", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *folders, *argv])
+        importlib.import_module(name).main()
+        return settings
+
+    return collect
+
+
+def test_both_models_have_the_average_of_their_network(settings_of_table):
+    settings = settings_of_table("table_04")
+    averages = {model: values["average"] for model, values in settings.items()}
+    assert averages == {"SS dense": False, "ES dense": False, "SS CNN": True, "ES CNN": True}
+
+
+def test_only_ss_has_the_chosen_settings(settings_of_table):
+    settings = settings_of_table("table_03", "--labels", "100")
     table = importlib.import_module("table_03")
-    table.main()
-    assert all(values["average"] for values in settings.values())
     chosen = table.CHOSEN["dense", 100]
     assert settings["SS dense"].items() >= chosen.items()
     assert settings["ES dense"]["max_epochs"] == 20 != chosen["max_epochs"]

@@ -64,7 +64,7 @@ def run_table(
     epochs,
     es_epochs,
     chosen=None,
-    average=False,
+    averaged=(),
     quick=None,
 ):
     """Run a table of classifiers and print it.
@@ -87,8 +87,8 @@ def run_table(
         of ES.
     chosen : dict of dict, default=None
         Settings of SS that the paper leaves open, by ``(network, labels)``.
-    average : bool, default=False
-        Whether SS and ES are tested with the average of their weights.
+    averaged : tuple of str, default=()
+        Networks of which SS and ES are tested with the average of their weights.
     quick : dict, default=None
         Where a quick run differs from the other scripts'.
     """
@@ -102,7 +102,7 @@ def run_table(
     args = parse_args(parser, quick=quick, seeds=seeds, epochs=epochs, es_epochs=es_epochs)
 
     def settings_of(kind, network, labels):
-        left_open = {"average": average}
+        left_open = {"average": network in averaged}
         if kind == "SS" and chosen is not None:
             left_open.update(chosen.get((network, labels), {}))
         return model_settings(args, kind, network, left_open)

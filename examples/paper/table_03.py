@@ -58,7 +58,7 @@ def main():
         epochs=None,
         es_epochs=20,
         chosen=CHOSEN,
-        average=True,
+        averaged=("dense", "conv"),
     )
 
 

@@ -47,7 +47,7 @@ def main():
         epochs=None,
         es_epochs=20,
         chosen=CHOSEN_HERE,
-        average=True,
+        averaged=("dense", "conv"),
     )
 
 

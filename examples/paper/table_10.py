@@ -30,7 +30,7 @@ def main():
         seeds=5,
         epochs=40,
         es_epochs=40,
-        average=True,
+        averaged=("recurrent",),
     )
 
 
