@@ -180,7 +180,7 @@ def settings_of_table(monkeypatch, tmp_path):
 
 
 def test_both_models_have_the_average_of_their_network(settings_of_table):
-    settings = settings_of_table("table_04")
+    settings = settings_of_table("table_08")
     averages = {model: values["average"] for model, values in settings.items()}
     assert averages == {"SS dense": False, "ES dense": False, "SS CNN": True, "ES CNN": True}
 

@@ -27,7 +27,6 @@ def main():
         seeds=10,
         epochs=20,
         es_epochs=20,
-        averaged=("conv",),
         quick={"es_epochs": 2},
     )
 
