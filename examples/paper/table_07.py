@@ -32,7 +32,7 @@ CHOSEN_HERE = {
         "batch_size": 256,
         "max_epochs": 4,
     },
-    ("conv", 100): {"alpha": 1000.0, "decoder_label": "observed"},
+    ("conv", 100): {"alpha": 1000.0, "decoder_label": "observed", "max_epochs": 5},
 }
 
 
