@@ -4,7 +4,7 @@
 
 SS and ES learn from five sixths of the training images, or the series of two thirds of the
 people, of which some have labels: accuracy and log loss on the others after each epoch. The
-test part is not read. The settings of tables 3, 7 and 10 were chosen so.
+test part is not read. The settings of tables 3, 7, 8 and 10 were chosen so.
 """
 
 import numpy as np
