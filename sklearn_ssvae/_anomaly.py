@@ -201,7 +201,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         Further parameters of the `skorch.NeuralNet`.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and noise. The global states of numpy and torch are
-        neither read nor changed.
+        neither read nor changed. A network with dropout draws other masks on a GPU.
     verbose : int, default=0
         1 shows a progress bar with the terms of the loss.
 

@@ -55,6 +55,7 @@ from ._net import (
     SSVAENet,
     one_thread,
     optimizer_params,
+    repeatable,
     resolve_device,
     thread_limit,
 )
@@ -525,7 +526,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         n_batches, width = net.n_batches_of(train), max(architecture["hidden_layer_sizes"])
         net.max_epochs = epochs or self._choose_max_epochs(net, n_batches)
         net.decay_after = self._choose_decay_after(net, n_batches, width, epochs is not None)
-        with thread_limit(module):
+        with thread_limit(module), repeatable():
             net.partial_fit(train)
         if epochs is None and not self.warm_start:
             net.drop_training_state()

@@ -170,16 +170,16 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     precision : {"float32", "bfloat16"}, default="float32"
         Numbers that the layers of encoder and decoder compute with in training. "bfloat16"
         is about twice as fast for convolutions and 1.4 times for layers of 512 units and
-        more on a CPU with units for it (AMX; GPUs have them too), slower on other CPUs and
-        for small networks. Weights, heads, loss, and all that a fitted model computes keep
-        their full precision.
+        more on a CPU with units for it (AMX), slower on other CPUs and for small networks.
+        A large GPU gains nothing on networks of this size. Weights, heads, loss, and all
+        that a fitted model computes keep their full precision.
     callbacks : list of skorch callbacks, default=None
         Cloned before use. They see the net and its history of losses.
     net_params : dict, default=None
         Further parameters of the `skorch.NeuralNet`.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and noise. The global states of numpy and torch are
-        neither read nor changed.
+        neither read nor changed. A network with dropout draws other masks on a GPU.
     verbose : int, default=0
         1 shows a progress bar with the terms of the loss.
 

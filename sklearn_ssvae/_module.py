@@ -337,7 +337,15 @@ class SSVAE(nn.Module):
 
     @contextlib.contextmanager
     def _drawing_from(self, generator):
-        """Let the dropout layers draw from the generator."""
+        """Let the dropout layers draw from the generator.
+
+        On another device they draw from one of its own, seeded by this one: masks from the
+        CPU were measured to take three quarters of a step of the paper's convolutions.
+        """
+        device = self.shift.device
+        if generator is not None and self.dropouts and device.type != "cpu":
+            seed = torch.randint(2**62, (), generator=generator).item()
+            generator = torch.Generator(device).manual_seed(seed)
         for layer in self.dropouts:
             layer.generator = generator
         try:

@@ -121,6 +121,18 @@ def thread_limit(module):
     return contextlib.nullcontext() if largest > SMALL_LAYER or convolves else one_thread()
 
 
+@contextlib.contextmanager
+def repeatable():
+    """Let cuDNN add up gradients in one order, so that a seed means one model on a GPU."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic
+    cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        cudnn.deterministic = before
+
+
 class StopTraining(Exception):
     """A callback asked to end the training."""
 
@@ -479,6 +491,12 @@ class SSVAENet(NeuralNet):
             self.optimizer_.load_state_dict(
                 {"state": saved["running_averages"], "param_groups": groups}
             )
+            # Arrays have lost the order in memory of weights that have the channels last,
+            # and a fused step goes through both as they lie there.
+            for weight, averages in self.optimizer_.state.items():
+                for name, value in averages.items():
+                    if torch.is_tensor(value) and value.ndim and value.shape == weight.shape:
+                        averages[name] = torch.empty_like(weight).copy_(value)
 
     def drop_training_state(self):
         """Forget it, two thirds of a trained net and more."""

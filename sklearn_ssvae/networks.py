@@ -54,10 +54,9 @@ class Dropout(nn.Module):
         """Drop features while training, return x otherwise."""
         if not self.training:
             return x
-        keep = torch.empty(x.shape, dtype=x.dtype).bernoulli_(
-            1 - self.p, generator=self.generator
-        )
-        return x * keep.to(x.device) / (1 - self.p)
+        keep = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        keep.bernoulli_(1 - self.p, generator=self.generator)
+        return x * keep / (1 - self.p)
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):

@@ -67,7 +67,7 @@ def test_scores_are_log_densities_of_the_decoded_normal(blobs, make_detector):
     from scipy.stats import norm
 
     X, *_ = blobs
-    det = make_detector(max_epochs=20).fit(X)
+    det = make_detector(max_epochs=20, device="cpu").fit(X)
     module = det.net_.inference_module
     variance = 1e-4 + np.exp(module.likelihood.raw_log_var.numpy())
     spread = np.sqrt(variance) * X.std(axis=0)

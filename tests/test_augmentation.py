@@ -72,8 +72,8 @@ def test_an_augmentation_gets_rows_in_their_own_shape_and_units(make_classifier)
     seen = []
 
     def remember(x, generator):
-        seen.append(x)
-        return x + torch.randint(0, 2, x.shape, generator=generator)
+        seen.append(x.cpu())
+        return x + torch.randint(0, 2, x.shape, generator=generator).to(x)
 
     make_classifier(max_epochs=1, augmentation=remember).fit(X, np.arange(20) % 2)
     rows = np.unique(np.concatenate(seen), axis=0)

@@ -1,5 +1,6 @@
 """Verdicts of people on what the detector found."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_the_adjusted_score_is_the_formula_of_the_paper(found):
         verdicts=["false_positive"] * 5 + ["false_negative"] * 5,
     )
     rows = np.vstack([train[:20], rare, hidden])
-    module = det.net_.inference_module
+    module = copy.deepcopy(det.net_.inference_module).cpu()
     with torch.no_grad():
         x = module.standardize(torch.from_numpy(rows))
         p = torch.softmax(module.encode(x)[0]["feedback"], dim=1).numpy()

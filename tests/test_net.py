@@ -246,6 +246,7 @@ def test_a_fit_ends_with_the_running_average_of_weights_and_statistics(
         input_shape=(2, 2),
         likelihood="heteroscedastic_gaussian",
         callbacks=[SlowAverage()],
+        device="cpu",
     )
     state = clf.fit(X[:, :4], y).net_.module_.state_dict()
     floats = [name for name, value in state.items() if value.is_floating_point()]
@@ -305,6 +306,7 @@ def test_no_running_average_of_the_optimizer_becomes_denormal(
         batch_size=len(X),
         max_epochs=CLEAR_EVERY,
         callbacks=[KillUnit()],
+        device="cpu",
     ).fit(X, y)
     assert (averages[CLEAR_EVERY - 1][0] > torch.finfo(torch.float32).tiny).all()
     assert not averages[CLEAR_EVERY][0].any()

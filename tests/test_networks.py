@@ -262,7 +262,7 @@ def test_a_row_has_one_score_in_any_company(case, make_detector):
 def test_a_fitted_model_convolves_in_float32_and_does_the_rest_in_float64(make_detector):
     X, _ = _bars()
     settings = {**SMALL, **CASES["conv"][1], "max_epochs": 2, "anomaly_score": "log_prob"}
-    det = make_detector(**settings).fit(X)
+    det = make_detector(**settings, device="cpu").fit(X)
     module = det.net_.inference_module
     for part in (module.encoder, module.decoder):
         stack = part.convolutions

@@ -93,6 +93,19 @@ def test_steps_with_loading_are_one_long_training_while_the_step_size_falls(
     assert np.array_equal(steps.predict_proba(X), long.predict_proba(X))
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("network", ["conv", "small_norb"])
+def test_convolutions_go_on_after_loading_as_if_unbroken(optimizer, network, make_classifier):
+    """Their weights have the channels last in memory, the arrays of a saved state not."""
+    X = np.random.RandomState(0).uniform(size=(60, 8, 6, 2))
+    y = np.arange(60) % 2
+    unbroken = make_classifier(network=network, optimizer=optimizer, warm_start=True)
+    loaded = _reload(unbroken.fit(X, y))
+    for clf in (unbroken, loaded):
+        clf.fit(X, y)
+    assert np.array_equal(unbroken.predict_proba(X), loaded.predict_proba(X))
+
+
 def test_chunks_go_on_after_loading_as_if_unbroken(blobs, make_detector):
     X, *_ = blobs
     unbroken, reloaded = make_detector(), make_detector()

@@ -191,7 +191,8 @@ def test_the_score_is_a_bound_on_the_probability_of_a_row(make_classifier):
     rng = np.random.RandomState(0)
     y = np.arange(200) % 2
     X = rng.normal(size=(200, 2)) * [1.0, 0.3] + y[:, None]
-    clf = make_classifier(prior="class_conditional", latent_dim=1, max_epochs=30).fit(X, y)
+    params = {"prior": "class_conditional", "latent_dim": 1, "device": "cpu"}
+    clf = make_classifier(max_epochs=30, **params).fit(X, y)
     grid = np.linspace(-12, 12, 4001)
     module = clf.net_.inference_module
     log_p = []
@@ -263,7 +264,7 @@ def test_without_labels_the_prior_is_a_mixture_that_finds_clusters(make_detector
     y = rng.randint(3, size=400)
     X = rng.normal(size=(400, 4)) + 8 * np.eye(4)[y]
     params = {"prior": "class_conditional", "n_classes": 3, "learning_rate": 0.01}
-    det = make_detector(max_epochs=60, **params).fit(X)
+    det = make_detector(max_epochs=60, device="cpu", **params).fit(X)
     assert det.class_means_.shape == (3, 2)
     module = det.net_.inference_module
     with torch.no_grad():

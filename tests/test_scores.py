@@ -42,7 +42,7 @@ class _Trained(Callback):
 def _hidden(det, X):
     """Compute the hidden layers of a dense network, from the weights alone."""
     module = det.net_.module_
-    weights = {name: w.double().numpy() for name, w in module.state_dict().items()}
+    weights = {name: w.double().cpu().numpy() for name, w in module.state_dict().items()}
     h = X.reshape(len(X), -1)
     if det.likelihood_ != "bernoulli":
         h = (h - weights["shift"]) / weights["scale"]

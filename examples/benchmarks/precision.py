@@ -4,8 +4,8 @@
 
 Each of the paper's networks, and the classifier with its defaults, learns from rows of MNIST
 with 100 labels and is tested on 2,000 others. The two precisions take turns; the ratio is the
-median over the rounds, whose seeds differ. Only a device with units for bfloat16 gains by
-it: a GPU, or a CPU with AMX.
+median over the rounds, whose seeds differ. Only a CPU with units for bfloat16 (AMX) gains
+by it; on a large GPU these networks are too small to (see step_time.py).
 """
 
 import time
