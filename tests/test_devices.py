@@ -19,7 +19,7 @@ NETWORKS = {
 
 @pytest.fixture(params=NETWORKS)
 def trained(request, make_classifier):
-    """A classifier trained on the GPU, and its rows with their labels."""
+    """Train a classifier on the GPU; return it with its rows and their labels."""
     shape = NETWORKS[request.param]
     rng = np.random.RandomState(0)
     X = rng.uniform(size=(120, *shape)).astype(np.float32)
