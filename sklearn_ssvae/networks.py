@@ -313,7 +313,11 @@ class _LSTM(nn.LSTM):
         super().__init__(n_in, n_out, batch_first=True)
 
     def forward(self, x):
-        return super().forward(x)[0]
+        if x.device.type != "cpu":
+            return super().forward(x)[0]
+        # A processor without units for bfloat16 has no LSTM in it, only an error.
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.to(self.weight_ih_l0.dtype))[0]
 
 
 def _recurrent_stack(n_in, sizes, recurrent):

@@ -236,6 +236,13 @@ def test_training_in_bfloat16_goes_as_in_float32(case):
     np.testing.assert_allclose(half.predict_proba(X), full.predict_proba(X), atol=0.05)
 
 
+def test_an_lstm_that_reads_the_rows_themselves_trains_in_bfloat16_on_any_processor():
+    X, y = CASES["recurrent"][0]()
+    params = {**SMALL, "network": "recurrent", "hidden_layer_sizes": (8,), "max_epochs": 2}
+    clf = SSVAEClassifier(**params, precision="bfloat16").fit(X, y)
+    assert np.isfinite(clf.history_["loss"]).all()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_rows_may_come_flat_with_an_input_shape(case):
     make, params = CASES[case]

@@ -37,12 +37,13 @@ CHOSEN = {
     ("conv", 100): {
         "beta": 4.0,
         "labeled_fraction": 0.1,
+        "max_epochs": 6,
     },
     ("conv", 1000): {
         "alpha": 100.0,
         "decoder_label": "observed",
         "labeled_fraction": 0.1,
-        "max_epochs": 4,
+        "max_epochs": 3,
     },
 }
 
