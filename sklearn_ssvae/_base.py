@@ -526,7 +526,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         n_batches, width = net.n_batches_of(train), max(architecture["hidden_layer_sizes"])
         net.max_epochs = epochs or self._choose_max_epochs(net, n_batches)
         net.decay_after = self._choose_decay_after(net, n_batches, width, epochs is not None)
-        with thread_limit(module), repeatable():
+        with thread_limit(module), repeatable:
             net.partial_fit(train)
         if epochs is None and not self.warm_start:
             net.drop_training_state()

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import math
+import threading
 
 import numpy as np
 import torch
@@ -121,16 +122,32 @@ def thread_limit(module):
     return contextlib.nullcontext() if largest > SMALL_LAYER or convolves else one_thread()
 
 
-@contextlib.contextmanager
-def repeatable():
-    """Let cuDNN add up gradients in one order, so that a seed means one model on a GPU."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic
-    cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        cudnn.deterministic = before
+class _Repeatable:
+    """Let cuDNN add up gradients in one order, so that a seed means one model on a GPU.
+
+    Trainings in several threads share the switch: the first one sets it, the last one puts
+    it back.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._n_trainings = 0
+
+    def __enter__(self):
+        with self._lock:
+            if not self._n_trainings:
+                self._before = torch.backends.cudnn.deterministic
+                torch.backends.cudnn.deterministic = True
+            self._n_trainings += 1
+
+    def __exit__(self, *error):
+        with self._lock:
+            self._n_trainings -= 1
+            if not self._n_trainings:
+                torch.backends.cudnn.deterministic = self._before
+
+
+repeatable = _Repeatable()
 
 
 class StopTraining(Exception):

@@ -1,10 +1,12 @@
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 
 from sklearn_ssvae import SSVAEClassifier
-from sklearn_ssvae._net import CLEAR_EVERY, VANISHED
+from sklearn_ssvae._net import CLEAR_EVERY, VANISHED, repeatable
 
 
 class _Recorder(Callback):
@@ -415,3 +417,15 @@ def test_one_thread_while_a_small_net_works_and_the_users_number_afterwards(
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_sums_on_a_gpu_have_one_order_until_the_last_of_overlapping_trainings_ends():
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(repeatable)
+    second.enter_context(repeatable)
+    first.close()
+    assert cudnn.deterministic
+    second.close()
+    assert cudnn.deterministic == before
