@@ -42,7 +42,7 @@ def is_unlabeled(y, unlabeled=-1):
     y : ndarray of shape (n_samples,)
         Labels of any dtype.
     unlabeled : object, default=-1
-        The marker of an unlabeled row. The missing values None, NaN and pandas' NA
+        The marker of an unlabeled row. The missing values None, NaN, NaT and pandas' NA
         stand for one another. In an array of strings the marker is compared as a
         string, since ``np.array(["a", -1])`` holds ``"-1"``.
 
@@ -52,7 +52,7 @@ def is_unlabeled(y, unlabeled=-1):
         True where the row has no label.
     """
     if _is_missing(unlabeled):
-        if y.dtype.kind in "fc":
+        if y.dtype.kind in "fcmM":
             return np.isnan(y)
         if y.dtype.kind != "O":
             return np.zeros(len(y), dtype=bool)

@@ -24,6 +24,7 @@ from sklearn_ssvae._labels import check_labels, encode_labels, is_unlabeled
         (pd.Series([3, pd.NA, 7], dtype="Int64"), pd.NA),
         (pd.Series(["a", None, "b"], dtype="category"), None),
         (pd.Series(["a", None, "b"], dtype="string"), None),
+        (pd.Series(pd.to_datetime(["2026-01-01", None, "2026-02-01"])), None),
     ],
 )
 def test_the_marker_is_found_whatever_the_dtype(y, unlabeled):
