@@ -58,6 +58,7 @@ from ._net import (
     repeatable,
     resolve_device,
     thread_limit,
+    warn_of_slow_precision,
 )
 from ._presets import paper_params
 from ._priors import PRIORS
@@ -498,6 +499,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         rng = self._random_state()
         device = self.net_.device if start is self else resolve_device(self.device)
+        warn_of_slow_precision(self.precision, device)
         module, architecture = self._start_module(X, row_shape, heads, start, rng, clustered)
         generator = torch.Generator().manual_seed(rng.randint(2**31 - 1))
 

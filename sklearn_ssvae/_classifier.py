@@ -170,9 +170,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     precision : {"float32", "bfloat16"}, default="float32"
         Numbers that the layers of encoder and decoder compute with in training. "bfloat16"
         is about twice as fast for convolutions and 1.4 times for layers of 512 units and
-        more on a CPU with units for it (AMX), slower on other CPUs and for small networks.
-        A large GPU gains nothing on networks of this size. Weights, heads, loss, and all
-        that a fitted model computes keep their full precision.
+        more on a CPU with units for it (AMX), slower for small networks and on other CPUs,
+        on those with AVX2 alone with a warning. A large GPU gains nothing on networks of
+        this size. Weights, heads, loss, an LSTM on a CPU, and all that a fitted model
+        computes keep their full precision.
     callbacks : list of skorch callbacks, default=None
         Cloned before use. They see the net and its history of losses.
     net_params : dict, default=None

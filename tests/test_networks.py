@@ -1,4 +1,5 @@
 import copy
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -219,6 +220,7 @@ def test_a_network_learns_embeds_reconstructs_and_generates(case):
     assert y_new.tolist() == [0] * 10 + [1] * 10
 
 
+@pytest.mark.filterwarnings("ignore:This processor has no units for bfloat16")
 @pytest.mark.parametrize("case", ["dense", *CASES])
 def test_training_in_bfloat16_goes_as_in_float32(case):
     make, params = CASES.get(case, (_bars, {}))
@@ -236,11 +238,26 @@ def test_training_in_bfloat16_goes_as_in_float32(case):
     np.testing.assert_allclose(half.predict_proba(X), full.predict_proba(X), atol=0.05)
 
 
+@pytest.mark.filterwarnings("ignore:This processor has no units for bfloat16")
 def test_an_lstm_that_reads_the_rows_themselves_trains_in_bfloat16_on_any_processor():
     X, y = CASES["recurrent"][0]()
     params = {**SMALL, "network": "recurrent", "hidden_layer_sizes": (8,), "max_epochs": 2}
     clf = SSVAEClassifier(**params, precision="bfloat16").fit(X, y)
     assert np.isfinite(clf.history_["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "warns"),
+    [("AVX2", "bfloat16", True), ("AVX2", "float32", False), ("AVX512", "bfloat16", False)],
+)
+def test_a_processor_without_units_for_bfloat16_warns(
+    capability, precision, warns, monkeypatch, blobs, make_classifier
+):
+    X, _, y = blobs
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    clf = make_classifier(max_epochs=1, device="cpu", precision=precision)
+    with pytest.warns(UserWarning, match="no units") if warns else nullcontext():
+        clf.fit(X, y)
 
 
 @pytest.mark.parametrize("case", CASES)
