@@ -35,6 +35,13 @@ def common():
     return importlib.import_module("common")
 
 
+def test_the_module_of_the_papers_folder_comes_first(monkeypatch):
+    for name in ("common", "anomalies"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    modules = [importlib.import_module(name) for name in ("common", "anomalies")]
+    assert [Path(module.__file__).parent for module in modules] == [FOLDER, FOLDER]
+
+
 @pytest.fixture
 def run_cells(common, tmp_path):
     """Run cells with a counter in place of training; return the rows and what was run."""
@@ -104,6 +111,15 @@ def test_a_half_written_header_is_written_again(run_cells, tmp_path):
     _, ran = run_cells(CELLS)
     assert ran == CELLS
     assert run_cells(CELLS)[1] == []
+
+
+def test_options_that_leave_no_model_are_named(run_cells, common, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="no model"):
+        run_cells([])
+    monkeypatch.setattr(sys, "argv", ["table", "--seeds", "0"])
+    with pytest.raises(SystemExit):
+        common.parse_args(common.paper_parser(""))
+    assert "--seeds: must be 1 or more. Got 0." in capsys.readouterr().err
 
 
 def test_a_file_with_other_columns_is_left_alone(run_cells, tmp_path):
@@ -191,6 +207,103 @@ def test_only_ss_has_the_chosen_settings(settings_of_table):
     chosen = table.CHOSEN["dense", 100]
     assert settings["SS dense"].items() >= chosen.items()
     assert settings["ES dense"]["max_epochs"] == 20 != chosen["max_epochs"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "network"),
+    [
+        (["--data-set", "uci_har"], "recurrent"),
+        (["--data-set", "fashion_mnist"], "dense"),
+        (["--data-set", "fashion_mnist", "--network", "conv"], "conv"),
+    ],
+)
+def test_rows_are_left_out_with_the_network_of_the_data_set(
+    monkeypatch, tmp_path, argv, network
+):
+    held_out = importlib.import_module("held_out")
+    networks = []
+
+    def run_cells(path, cells, *_):
+        networks.extend(cell["settings"]["network"] for cell in cells)
+        return [{**cell, "accuracy": [0.5], "log_loss": [0.5]} for cell in cells]
+
+    monkeypatch.setattr(held_out, "run_cells", run_cells)
+    monkeypatch.setattr(sys, "argv", ["held_out.py", "--out", str(tmp_path), *argv])
+    held_out.main()
+    assert networks == [network] * 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "drawn"),
+    [
+        ([], ["table_06.png"]),
+        (["--precision", "bfloat16"], []),
+        (["--classes", "7"], []),
+        (["--held-out"], []),
+        (["--quick"], ["table_06_quick.png"]),
+    ],
+)
+def test_only_the_whole_table_is_drawn(monkeypatch, tmp_path, argv, drawn):
+    table_06 = importlib.import_module("table_06")
+    files = []
+
+    def run_detectors(args, *_):
+        return [
+            {"labels": share, "anomaly": digit, "auc": 0.5}
+            for share in args.labels
+            for digit in args.classes
+        ]
+
+    monkeypatch.setattr(table_06, "run_detectors", run_detectors)
+    monkeypatch.setattr(table_06, "draw", lambda table, digits, path: files.append(path.name))
+    monkeypatch.setattr(sys, "argv", ["table_06.py", "--out", str(tmp_path), *argv])
+    table_06.main()
+    assert files == drawn
+
+
+def test_a_row_of_table_12_has_no_more_labels_than_rows(monkeypatch, tmp_path, capsys):
+    table_12 = importlib.import_module("table_12")
+
+    def small_norb(folder, *, whole):
+        assert not whole
+        return np.zeros((1000, 1)), np.zeros((1000, 4)), None, "few rendered"
+
+    def run_cells(path, cells, *_):
+        return [{**cell, "score": float(i)} for i, cell in enumerate(cells)]
+
+    monkeypatch.setattr(table_12, "small_norb", small_norb)
+    monkeypatch.setattr(table_12, "run_cells", run_cells)
+    folders = ["--data", str(tmp_path), "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["table_12.py", *folders, "--quick"])
+    table_12.main()
+    out = capsys.readouterr().out
+    names = [line.split("|")[1].strip() for line in out.splitlines() if "labeled" in line]
+    assert names == [
+        "few rendered: 500 rows, 0 labeled",
+        "few rendered: 500 rows, 100 labeled",
+        "few rendered: 500 rows, 300 labeled",
+        "few rendered: 500 rows, 500 labeled for 1,000",
+        "few rendered: 500 rows, 500 labeled for 3,000",
+        "few rendered: 500 rows, 500 labeled for 1,000 alone",
+    ]
+    assert table_12.row_name("none", 1000, 4000) == "1,000 rows, 1,000 labeled"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--data", "no_such_folder"], "no_such_folder is missing"),
+        (["--labels", "500"], "2"),  # argparse's status
+    ],
+)
+def test_table_12_renders_nothing_for_a_wrong_command(monkeypatch, tmp_path, argv, message):
+    table_12 = importlib.import_module("table_12")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(table_12, "small_norb", None)
+    monkeypatch.setattr(sys, "argv", ["table_12.py", *argv])
+    with pytest.raises(SystemExit, match=message):
+        table_12.main()
+    assert not list(tmp_path.iterdir())
 
 
 def test_labels_are_hidden_evenly_and_by_seed(common):

@@ -272,3 +272,23 @@ def test_the_rendered_images_are_made_once_and_kept(tmp_path, norb, rendered, mo
             np.testing.assert_array_equal(array, expected)
     assert len(calls) == 1
     assert [path.name for path in (tmp_path / "new").iterdir()] == [norb.RENDERED_FILE]
+
+
+def test_a_part_is_rendered_without_keeping_it(tmp_path, norb, rendered, monkeypatch):
+    monkeypatch.setattr(norb, "render_small_norb", lambda **kwargs: (kwargs["azimuths"],) * 3)
+    azimuths, *_, source = norb.small_norb(tmp_path, whole=False)
+    assert source == "few rendered"
+    assert list(azimuths) == [0, 6, 12]
+    assert not list(tmp_path.iterdir())
+    np.savez(tmp_path / norb.RENDERED_FILE, **dict(zip(norb._ARRAYS, rendered)))
+    *_, source = norb.small_norb(tmp_path, whole=False)
+    assert source == "rendered"
+
+
+def test_a_folder_that_takes_no_images_is_named_before_they_are_rendered(
+    tmp_path, norb, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(norb, "render_small_norb", None)
+    with pytest.raises(SystemExit, match="file cannot take the rendered images: "):
+        norb.small_norb(tmp_path / "file")

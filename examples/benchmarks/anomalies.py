@@ -42,7 +42,7 @@ from sklearn.svm import OneClassSVM
 
 from sklearn_ssvae import SSVAEAnomalyDetector
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "paper"))
+sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "paper"))
 
 from common import run_cells
 

@@ -40,7 +40,7 @@ from sklearn.svm import SVC
 
 from sklearn_ssvae import SSVAEClassifier
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "paper"))
+sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "paper"))
 
 from common import run_cells, values_of
 
@@ -201,8 +201,10 @@ def print_tables(rows, models):
         lines = table[[chosen(labels) for _, labels in tasks]]
         lines = lines[~np.isnan(lines).any(axis=1)]
         if len(lines) and len(models) > 1:
-            ranks = rankdata(-lines, axis=1)
-            wins = (lines >= lines.max(axis=1, keepdims=True) - 1e-12).sum(axis=0)
+            # The mean of equal shares of rows differs by their rounding: these are ties.
+            ranked = lines.round(5)
+            ranks = rankdata(-ranked, axis=1)
+            wins = (ranked == ranked.max(axis=1, keepdims=True)).sum(axis=0)
             for what, figures, form in [
                 ("mean rank", ranks.mean(axis=0), ".2f"),
                 ("wins", wins, "d"),

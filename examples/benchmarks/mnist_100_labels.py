@@ -10,7 +10,7 @@ not have. About an hour on two cores.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "paper"))
+sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "paper"))
 
 import table_03
 from classification import run_table

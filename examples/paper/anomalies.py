@@ -1,4 +1,9 @@
-"""ROC AUC of SS and EU on a class that training lacks: tables 5, 6, 9 and 11."""
+"""ROC AUC of SS and EU on a class that training lacks: tables 5, 6, 9 and 11.
+
+With ``--held-out`` the normal rows are others than the tables', training rows left out. The
+anomalous rows are not: they are those of the training part, on which the tables are scored
+as well, with those of the test part.
+"""
 
 import numpy as np
 from common import (
@@ -43,7 +48,8 @@ def leave_class_out(data, anomaly, limit, test_limit, seed):
     X, y : ndarray
         Normal rows of the training part.
     X_valid : ndarray
-        Normal rows of the test part and all anomalous rows of both parts.
+        Normal rows of the test part and all anomalous rows of both parts. Where training
+        rows stand in for the test part, these are the anomalous rows of the training part.
     is_anomaly : ndarray of bool
         Which of them are anomalous.
     """
@@ -82,7 +88,9 @@ def detector_parser(doc, anomalies):
     parser.add_argument(
         "--held-out",
         action="store_true",
-        help="training rows left out in place of the test rows, results in *_held_out.*",
+        help="normal training rows left out in place of the test part's, and the anomalous "
+        "rows of the training part, which the table is scored on too; results in "
+        "*_held_out.*",
     )
     return parser
 

@@ -4,6 +4,7 @@ A cell is one trained model: a row of the results file. Finished cells are read 
 the file, so that a script which was stopped goes on where it was.
 """
 
+import argparse
 import csv
 import datetime
 import json
@@ -18,7 +19,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+# After the folder of the script, which may have a module of the same name.
+sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from datasets import add_data_argument, argument_parser, data_file, hide_labels
 
@@ -54,13 +56,22 @@ UNUSED = {
 # Arguments
 
 
+def positive_int(text):
+    """Read a whole number of 1 or more."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more. Got {text}.")
+    return int(text)
+
+
 def paper_parser(doc):
     """Make a parser of the arguments that all scripts have."""
     parser = argument_parser(doc)
     add_data_argument(parser)
     out = Path(__file__).parent / "results"
     parser.add_argument("--out", type=Path, default=out, help="folder of the results")
-    parser.add_argument("--seeds", type=int, metavar="N", help="train with seeds 0 to N - 1")
+    parser.add_argument(
+        "--seeds", type=positive_int, metavar="N", help="train with seeds 0 to N - 1"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -257,6 +268,8 @@ def run_cells(path, cells, run, metrics, device="auto"):
     rows : list of dict
         The cells in their order, each with its metrics.
     """
+    if not cells:
+        raise SystemExit("There is no model to train: these options leave none.")
     columns = [*cells[0], *metrics, "seconds", "device", "date"]
     finished = {}
     rows = read_rows(path)

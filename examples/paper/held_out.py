@@ -39,7 +39,9 @@ def main():
     parser = paper_parser(__doc__)
     sets = ["mnist", "fashion_mnist", "uci_har"]
     parser.add_argument("--data-set", choices=sets, default="mnist")
-    parser.add_argument("--network", choices=list(NAMES), default="dense")
+    parser.add_argument(
+        "--network", choices=list(NAMES), help="(default: dense, of uci_har recurrent)"
+    )
     parser.add_argument("--labels", type=int, default=1000)
     parser.add_argument("--models", nargs="+", choices=["SS", "ES"], default=["SS"])
     parser.add_argument("--es-epochs", type=int, help="epochs of ES, over its labeled rows")
@@ -47,6 +49,8 @@ def main():
         "--last-batch", action="store_true", help="weights of the last batch, no averages"
     )
     args = parse_args(parser, seeds=2, es_epochs=20)
+    if args.network is None:
+        args.network = "recurrent" if args.data_set == "uci_har" else "dense"
 
     left_open = {"average": not args.last_batch}
     cells = [

@@ -12,6 +12,7 @@ of procedural shapes on the same grid of factors and keeps them there as
 
 import argparse
 import gzip
+import tempfile
 from itertools import product
 from pathlib import Path
 
@@ -697,7 +698,18 @@ def train_rows(instances):
     return np.isin(instances, TRAIN_INSTANCES)
 
 
-def small_norb(folder):
+def _check_writable(folder):
+    """Make a folder, or say before the minutes of rendering that nothing can be kept."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise SystemExit(
+            f"{folder} cannot take the rendered images: {error.strerror}."
+        ) from None
+
+
+def small_norb(folder, *, whole=True):
     """Load Small-NORB, or render the stand-in and keep it, if no official file is there.
 
     Parameters
@@ -705,6 +717,9 @@ def small_norb(folder):
     folder : path
         Of the official files (see `load_small_norb`) or of ``small_norb_rendered.npz``,
         which is made if it is not there. Delete that file to render anew.
+    whole : bool, default=True
+        Without it a sixth of the grid, every sixth azimuth, is rendered and not kept where
+        no file is there.
 
     Returns
     -------
@@ -714,8 +729,8 @@ def small_norb(folder):
         Category 0 to 4, elevation 0 to 8, azimuth 0 to 17 and lighting 0 to 5.
     instances : ndarray of shape (48600,), int64
         Which of the ten toys of its category, 0 to 9; see `train_rows`.
-    source : {"official", "rendered"}
-        Which of the two it is.
+    source : {"official", "rendered", "few rendered"}
+        Which of them it is; the last is the sixth of the grid.
 
     Raises
     ------
@@ -723,14 +738,18 @@ def small_norb(folder):
         If some official files are there, but not all.
     ValueError
         If an official file is damaged.
+    SystemExit
+        If the rendered images cannot be kept in the folder.
     """
     names = (name.format(part) for name, part in product(OFFICIAL_FILES, OFFICIAL_PARTS))
     if any(_find(folder, name) for name in names):
         return *load_small_norb(folder), "official"
     path = Path(folder) / RENDERED_FILE
+    if not path.exists() and not whole:
+        return *render_small_norb(azimuths=range(0, 18, 6), progress=True), "few rendered"
     if not path.exists():
+        _check_writable(path.parent)
         arrays = dict(zip(_ARRAYS, render_small_norb(progress=True)))
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Under another name until it is complete.
         unfinished = path.with_name(f"unfinished_{path.name}")
         np.savez_compressed(unfinished, **arrays)

@@ -3,13 +3,15 @@
     python examples/paper/table_06.py --data FOLDER
 
 As table 5 with digits 7 and 9 as the anomaly, and labels of 1 to 99 % of the normal rows.
-Draws the table as well. Above half, the paper draws fewer labeled rows to keep batches of
-labeled and unlabeled rows 1:1; the estimators pass all rows in their natural share.
+Draws the table as well, if it is whole and has the preset settings. Above half, the paper
+draws fewer labeled rows to keep batches of labeled and unlabeled rows 1:1; the estimators
+pass all rows in their natural share.
 """
 
 import numpy as np
 from anomalies import detector_parser, run_detectors
 from common import (
+    OPTIONS,
     format_table,
     mean_and_error,
     out_file,
@@ -77,7 +79,12 @@ def main():
         for share in args.labels
     }
     print(format_table("labels", [f"anomaly {digit}" for digit in args.classes], table))
-    draw(table, args.classes, out_file(args, "table_06", ".png"))
+    # The picture of the results is that of the whole table, not of a part or a trial.
+    options = (*OPTIONS, "epochs", "limit", "test_limit")
+    trial = any(getattr(args, name) is not None for name in options)
+    whole = args.classes == list(PAPER) and args.labels == shares and not args.held_out
+    if args.quick or (whole and not trial):
+        draw(table, args.classes, out_file(args, "table_06", ".png"))
 
 
 if __name__ == "__main__":
