@@ -1,6 +1,7 @@
 """The anomaly detector."""
 
 import math
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,9 +13,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from ._base import BaseSSVAE
+from ._base import BaseSSVAE, all_or_nothing
 from ._labels import UNLABELED_CODE, Head, as_list, check_labels, encode_columns
 from ._scores import (
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
     FEEDBACK_CLASSES,
     N_NORMAL_FEEDBACK,
     adjust,
@@ -119,8 +122,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         "predicted" with the normal prior and None with the class-conditional one.
     alpha : float or "auto", default="auto"
         Weight of the cross-entropy, at least 0 and finite. "auto" is 0.3, or 12 nats of the
-        ELBO where that is more: ``max(0.3, 12 / n_features)``. 0 drops the pi head and with
-        it the labels (the paper's EU), as does y=None.
+        ELBO where that is more: ``max(0.3, 12 / n_features)``. 0 drops the pi head (the
+        paper's EU) and leaves y unread, but for known anomalies, which stay out.
     beta : float, default=1.0
         Weight of the KL divergence in the ELBO, at least 0; 1 is the true ELBO, less
         reconstructs better, more keeps z closer to its prior.
@@ -234,6 +237,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         The weight of the cross-entropy in use.
     likelihood_ : str
         The likelihood in use, one of the names of `likelihood`.
+    prior_ : str
+        The prior in use, "normal" or "class_conditional".
     n_iter_ : int
         Epochs trained, over all fits that went on from one another.
     n_features_in_ : int
@@ -352,6 +357,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         self.anomaly_labels = anomaly_labels
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
     def fit(self, X, y=None, init_model=None):
         """Fit the density of the rows, with labels of their kinds where there are any.
 
@@ -391,6 +397,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         return self._fit(X, y, start)
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
     def partial_fit(self, X, y=None):
         """Train one epoch on a chunk of rows, going on from the present weights.
 
@@ -415,6 +422,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         return self._fit(X, y, start, epochs=1)
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
     def fit_feedback(self, X, y=None, *, X_feedback, verdicts):
         """Learn from verdicts on findings, going on from the present weights.
 
@@ -422,15 +430,16 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         negatives, and the abnormality of every row is multiplied by
         ``(1 - p_fp) / (1 - p_fn)``, as section 5 of the paper proposes. Abnormality is the
         distance of a row's score from `reference_score_`. False positives join
-        the rows that the density is fitted to, false negatives stay out of it. Works with
-        and without labels of kinds.
+        the rows that the density is fitted to, false negatives stay out of it, as do rows
+        of X that are equal to one. Works with and without labels of kinds.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows to train on, in general those of `fit`.
         y : array-like of shape (n_samples,), default=None
-            Their kinds, as in `fit`.
+            Their kinds, as in `fit`. Without them, with a warning, a model that has learned
+            kinds or known anomalies trains on these rows as unlabeled ones.
         X_feedback : array-like of shape (n_feedback, n_features)
             Rows that somebody has judged. They are added to those of earlier calls and kept
             with the model.
@@ -465,16 +474,16 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
                 f"of X_feedback. Got {unknown.tolist()!r}."
             )
         self._check_support(X_feedback)
+        if y is None and any(map(len, as_list(self.classes_))):
+            warnings.warn(
+                f"The model has learned the labels {self.classes_!r}, and y=None takes them "
+                "from all rows: known anomalies then count as normal. Pass the y of fit.",
+                stacklevel=2,
+            )
         before = self._feedback()
         self.feedback_X_ = np.concatenate([before[0], X_feedback])
         self.feedback_verdicts_ = np.concatenate([before[1], verdicts])
-        try:
-            return self._fit(X, y, start=self)
-        except BaseException:
-            self.feedback_X_, self.feedback_verdicts_ = before
-            if not len(before[0]):
-                self._forget_feedback()
-            raise
+        return self._fit(X, y, start=self)
 
     def _feedback(self):
         """Return the rows and verdicts gathered so far."""
@@ -492,8 +501,11 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         reset = start is not self
         X, row_shape = self._validate_X(X, reset, min_samples=2 if reset else 1)
         codes, heads = self._encode(y, len(X), reset)
-        n_density = [head.n_density for head in heads]
-        in_density = (codes < n_density).all(axis=1)
+        if y is not None and epochs is None:
+            self._warn_of_absent_anomalies(heads)
+        is_normal = codes < np.array([head.n_density for head in heads])
+        verdicts = self._verdicts_of(X, reset)
+        in_density = is_normal.all(axis=1) & (verdicts != FALSE_NEGATIVE)
         if not in_density.any():
             raise ValueError(
                 "Every row is labeled as an anomaly, so there is nothing to fit the density "
@@ -507,9 +519,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             if self.alpha != 0 and len(head.classes) > 1
         }
         learned = codes[:, [int(name) for name in named]]
-        held_out = self._hold_out(codes, in_density)
+        held_out = self._hold_out(codes, in_density & (verdicts == UNLABELED_CODE))
         # Known anomalies that no head learns are left out.
-        trained = in_density | bool(named)
+        unlearned = [str(column) not in named for column in range(len(heads))]
+        trained = is_normal[:, unlearned].all(axis=1)
         trained[held_out] = False
         rows = None if trained.all() else np.flatnonzero(trained)
         if not named and self.prior == "class_conditional" and self.n_classes:
@@ -517,7 +530,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             learned = np.full((len(X), 1), UNLABELED_CODE, dtype=np.int32)
         X_train = X
         if not reset and len(self._feedback()[0]):
-            X_train, learned = self._join_feedback(X, learned)
+            X_train, learned = self._join_feedback(X, learned, verdicts)
             named["feedback"] = Head(FEEDBACK_CLASSES, 0, N_NORMAL_FEEDBACK)
             if rows is not None:
                 rows = np.append(rows, np.arange(len(X), len(X_train)))
@@ -588,7 +601,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         drawn = X[_choose(normal, n_new, rng)]
         rows = np.concatenate([known, drawn.astype(known.dtype)])
         found, verdicts = self._feedback()
-        found = found[verdicts == FEEDBACK_CLASSES[1]].astype(rows.dtype)
+        found = found[verdicts == FEEDBACK_CLASSES[FALSE_POSITIVE]].astype(rows.dtype)
         self.reference_X_ = np.concatenate([rows, found[_absent(found, rows)]])
         rows = X[held_out] if len(held_out) else self.reference_X_[-MAX_HELD_OUT:]
         self._neighbors = None
@@ -641,21 +654,38 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         state.pop("_neighbors", None)
         return state
 
-    def _join_feedback(self, X, codes):
-        """Append the judged rows, and a column of verdicts to the codes.
+    def _verdicts_of(self, X, reset):
+        """Code of the last verdict on each row, -1 where nobody has judged one like it."""
+        codes = np.full(len(X), UNLABELED_CODE, dtype=np.int32)
+        if reset or not len(self._feedback()[0]):
+            return codes
+        X_feedback, verdicts = self._feedback()
+        judged = {
+            row.tobytes(): FEEDBACK_CLASSES.tolist().index(verdict)
+            for row, verdict in zip(X_feedback.astype(X.dtype), verdicts)
+        }
+        for at, row in enumerate(X):
+            codes[at] = judged.get(row.tobytes(), UNLABELED_CODE)
+        return codes
+
+    def _join_feedback(self, X, codes, verdicts):
+        """Append the judged rows that X lacks, and a column of verdicts to the codes.
 
         The head needs a contrast class: rows that are not flagged, a few for each verdict,
         so that the verdicts are not lost among them.
         """
-        X_feedback, verdicts = self._feedback()
-        column = np.full(len(X), UNLABELED_CODE, dtype=np.int32)
-        unflagged = np.flatnonzero(self._adjust(X, self._score_samples(X)) >= self.offset_)
-        n_contrast = min(len(unflagged), max(100, 5 * len(verdicts)))
-        column[self._random_state().choice(unflagged, n_contrast, replace=False)] = 0
-        judged = np.where(verdicts == FEEDBACK_CLASSES[1], 1, 2).astype(np.int32)
-        rest = np.full((len(verdicts), codes.shape[1]), UNLABELED_CODE, dtype=np.int32)
+        column = verdicts.copy()
+        accepted = self._adjust(X, self._score_samples(X)) >= self.offset_
+        rows = np.flatnonzero(accepted & (verdicts == UNLABELED_CODE))
+        n_contrast = min(len(rows), max(100, 5 * len(self.feedback_verdicts_)))
+        column[self._random_state().choice(rows, n_contrast, replace=False)] = 0
+        missing = self.feedback_X_.astype(X.dtype)
+        absent = _absent(missing, X[verdicts != UNLABELED_CODE])
+        missing = missing[absent]
+        judged = self._verdicts_of(missing, reset=False)
+        rest = np.full((len(missing), codes.shape[1]), UNLABELED_CODE, dtype=np.int32)
         codes = np.column_stack([np.vstack([codes, rest]), np.append(column, judged)])
-        return np.concatenate([X, X_feedback.astype(X.dtype)]), codes
+        return np.concatenate([X, missing]), codes
 
     def _encode(self, y, n_samples, reset):
         """Turn kinds into codes, those of normal rows first, those of anomalies last.
@@ -663,7 +693,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         Returns codes of shape (n_samples, n_outputs) and a list of heads.
         """
         known = None if reset else as_list(self.classes_)
-        if y is None:
+        if y is None or (self.alpha == 0 and self.anomaly_labels is None):
             classes = [np.empty(0, dtype=int)] if known is None else known
             codes = np.full((n_samples, len(classes)), UNLABELED_CODE, dtype=np.int32)
         else:
@@ -694,8 +724,24 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
                 "(-1 outlier, 1 inlier). Here y holds the kind of each row and -1 means "
                 "unlabeled, so every outlier would count as unlabeled. If the -1 rows are "
                 "known anomalies, pass unlabeled=None and anomaly_labels=[-1]; if they "
-                "are unlabeled, give the kind another name, for example "
-                "np.where(y == 1, 0, -1); without labels pass y=None."
+                "are unlabeled and the others known anomalies, pass anomaly_labels=[1]; if "
+                "the others are a kind of normal rows, give it another name, for example "
+                "np.where(y == 1, 0, -1); without labels pass y=None, or alpha=0, which does "
+                "not read y."
+            )
+
+    def _warn_of_absent_anomalies(self, heads):
+        """Warn if a label that was declared to mean an anomaly is in no column."""
+        if self.anomaly_labels is None:
+            return
+        found = {label for head in heads for label in head.classes.tolist()}
+        absent = set(np.atleast_1d(self.anomaly_labels).tolist()) - found
+        if absent:
+            warnings.warn(
+                f"anomaly_labels names {sorted(absent, key=str)}, which no row of y has. Its "
+                f"labels are {sorted(found, key=str)}: those that are not named count as "
+                "normal kinds.",
+                stacklevel=2,
             )
 
     def _offset(self, scores):

@@ -1,6 +1,7 @@
 """What the two estimators share: parameters, training, and the passes over the data."""
 
 import copy
+import functools
 import itertools
 import math
 import threading
@@ -135,6 +136,22 @@ def _has_decoder(estimator):
             "decoder and no latent space. Fit with a finite alpha."
         )
     return True
+
+
+def all_or_nothing(method):
+    """Let a method that fails, or is interrupted, leave the estimator as it was."""
+
+    @functools.wraps(method)
+    def wrapped(self, *args, **kwargs):
+        before = vars(self).copy()
+        try:
+            return method(self, *args, **kwargs)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return wrapped
 
 
 class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -376,6 +393,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         n_samples,
         n_labeled=0,
         class_shares=None,
+        n_unlabeled=None,
         n_density_classes=None,
         valid=None,
         clustered=True,
@@ -408,6 +426,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 self.consistency, consistency_for, module, clustered
             ),
             "criterion__class_shares": class_shares,
+            "criterion__n_unlabeled": n_unlabeled,
             "criterion__n_density_classes": n_density_classes,
             **optimizer_params(self.optimizer, device),
             "lr": unless_auto(self.learning_rate, learning_rate_for, module),
@@ -497,6 +516,11 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         clustered : bool, default=True
             Whether the classes may be clusters, for the parameters that follow it.
         """
+        if epochs is not None and self.early_stopping:
+            raise ValueError(
+                "partial_fit trains one epoch, which has nothing to stop: set "
+                "early_stopping=False, or call fit."
+            )
         rng = self._random_state()
         device = self.net_.device if start is self else resolve_device(self.device)
         warn_of_slow_precision(self.precision, device)
@@ -515,6 +539,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             len(train),
             n_labeled=int(train.labeled.sum()),
             class_shares=class_shares,
+            n_unlabeled=dict(zip(heads, (train.codes < 0).sum(axis=0).tolist())),
             n_density_classes=(
                 tuple(head.n_density for head in heads.values()) if anomalies else None
             ),
@@ -537,6 +562,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.history_ = _concatenate_history(history, net.epoch_terms)
         self.n_iter_ = len(self.history_["loss"])
         self.likelihood_ = architecture["likelihood"]
+        self.prior_ = next(
+            (name for name, kind in PRIORS.items() if isinstance(module.prior, kind)), None
+        )
         self.alpha_ = net.criterion_.alpha
         self._row_shape = tuple(row_shape)
         self._architecture = architecture
@@ -621,15 +649,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             )
         return rows.subset(train), rows.subset(held_out)
 
-    def _forget(self):
-        """Drop the fitted net, so that a failing fit leaves no half-fitted estimator."""
-        if hasattr(self, "net_"):
-            del self.net_
-
     def _start_of_fit(self, init_model):
         """Return the estimator whose weights a fit starts from, or None."""
         if isinstance(init_model, nn.Module):
-            self._forget()
             return init_model
         if init_model is not None:
             if not isinstance(init_model, BaseSSVAE):
@@ -639,13 +661,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                     f"Got {init_model!r}."
                 )
             check_is_fitted(init_model)
-            if init_model is not self:
-                self._forget()
             return init_model
-        if self.warm_start and self.__sklearn_is_fitted__():
-            return self
-        self._forget()
-        return None
+        return self if self.warm_start and self.__sklearn_is_fitted__() else None
 
     # Passes over the data
 
@@ -692,7 +709,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         x = np.zeros((n_block, rows.shape[1]))
         out = np.empty((len(rows), n_out))
         # Blocks are too small to share: with two threads on busy cores, 1 s became 15.
-        with one_thread(), torch.inference_mode():
+        with one_thread, torch.inference_mode():
             for block in gen_batches(len(rows), n_block):
                 n = block.stop - block.start
                 x[:n] = rows[block]
@@ -717,8 +734,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Returns
         -------
         Z : ndarray of shape (n_samples, latent_dim)
-            Latent means. The prior is N(0, 1) in each of them. A recurrent network has
-            latent_dim of them at each time step, one step's behind another's.
+            Latent means. The normal prior is N(0, 1) in each of them, the class-conditional
+            one has `class_means_` and `class_scales_`. A recurrent network has latent_dim
+            of them at each time step, one step's behind another's.
         """
         X = self._validate_fitted(X)
         return self._apply(
@@ -729,7 +747,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     @available_if(_has_decoder)
     def inverse_transform(self, Z, y=None):
-        """Decode latent vectors: the mean of p(x | z).
+        """Decode latent vectors, such as `transform` gives: the mean of p(x | z).
 
         Parameters
         ----------
@@ -744,9 +762,20 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         -------
         X : ndarray of shape (n_samples, n_features)
             Decoded rows in the units of `fit`.
+
+        Raises
+        ------
+        ValueError
+            If y is given and the decoder reads no class, as under the class-conditional
+            prior by default: there z has the class, and `sample` takes y with a style.
         """
         check_is_fitted(self)
         Z = self._check_latent(Z)
+        if y is not None and not self._decoder_reads and self.prior_ != "normal":
+            raise ValueError(
+                "The decoder of this model reads z alone, which has the class by its prior. "
+                "Leave y out, or generate rows of a class with sample(y=..., z=...)."
+            )
         n_features = math.prod(self._row_shape)
 
         def decode(module, h):
@@ -801,7 +830,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             by their share in `class_prior_`. With several factors an array of shape
             (n_outputs,) or (n_samples, n_outputs).
         z : array-like of shape (n_samples, latent_dim), default=None
-            Style of the rows: latent vectors to decode. By default drawn from the prior.
+            Style of the rows: z itself under the normal prior, and under the
+            class-conditional one its difference from the mean of the class in units of
+            the class's standard deviations. By default drawn from N(0, 1).
         observation_noise : bool, default=True
             Whether to draw x from the likelihood. False gives its mean instead: smooth
             images, but rows that vary less than the data.
@@ -813,7 +844,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         X : ndarray of shape (n_samples, n_features)
             Generated rows in the units of `fit`.
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs), or None
-            Their classes; None for a model whose decoder reads no class.
+            Their classes; None for a model of which neither decoder nor prior reads them.
         """
         check_is_fitted(self)
         if z is not None:
@@ -834,12 +865,14 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             codes = self._generative_codes(y, n_samples)
         generator = torch.Generator().manual_seed(rng.randint(2**31 - 1))
         module = copy.deepcopy(self.net_.inference_module).cpu()
-        z = (
-            module.prior.sample(torch.from_numpy(codes), module.latent_shape, generator)
+        shape = (n_samples, *module.latent_shape)
+        style = (
+            torch.randn(shape, generator=generator, dtype=torch.float64)
             if z is None
-            else torch.from_numpy(z)
-        ).flatten(1)
-        with one_thread(), torch.inference_mode():
+            else torch.from_numpy(z).reshape(shape)
+        )
+        with one_thread, torch.inference_mode():
+            z = module.prior.place(torch.from_numpy(codes), style).flatten(1)
             params = module.decode_rows(torch.from_numpy(self._one_hot(codes)), z)
             draw = (
                 module.likelihood.sample(params, generator)
@@ -991,7 +1024,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 device = resolve_device(self.device)
             except ValueError:
                 device = resolve_device("auto")
-            module = SSVAE(**self._architecture).to(device)
+            module = self._new_module(self._architecture, np.random.RandomState(0)).to(device)
             self.net_ = self._new_net(module, torch.Generator(), 1)
             self.net_.load_state_arrays(state["net_"])
 

@@ -60,10 +60,17 @@ class Rows(Dataset):
         return torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(codes).long()
 
 
-def _shuffled_passes(pool, generator):
-    """Yield the whole pool again and again, each time in a new order."""
+def _shuffled_passes(strata, generator):
+    """Yield the rows of all strata again and again, shuffled, each spread evenly."""
+    order = slice(None)
+    if len(strata) > 1:
+        place = [(np.arange(len(rows)) + 0.5) / len(rows) for rows in strata]
+        order = np.argsort(np.concatenate(place), kind="stable")
     while True:
-        yield pool[torch.randperm(len(pool), generator=generator).numpy()]
+        shuffled = [
+            rows[torch.randperm(len(rows), generator=generator).numpy()] for rows in strata
+        ]
+        yield np.concatenate(shuffled)[order]
 
 
 def _take(passes, rest, n):
@@ -77,16 +84,17 @@ class BalancedBatches:
     """Index batches with a fixed share of labeled rows; one iteration is one epoch.
 
     Where labeled rows are rarer than `labeled_fraction`, they are shuffled and repeated to
-    make this share of every batch, while the unlabeled rows pass once; otherwise all rows
-    pass once, in their natural share. With a single pool the batches are plain shuffled
-    ones, of sizes that differ by one row at most. No batch exceeds `batch_size`.
+    make this share of every batch, while the unlabeled rows pass once. Otherwise all rows
+    pass once, in their natural share, in batches of sizes that differ by one row at most.
+    No batch exceeds `batch_size`.
 
     Parameters
     ----------
     labeled : ndarray of bool of shape (n_rows,)
         Which rows have a label.
     batch_size : int
-        Rows in a batch, labeled and unlabeled together.
+        Rows in a batch, labeled and unlabeled together; at least two where labeled ones
+        are repeated.
     labeled_fraction : float
         Smallest share of labeled rows in a batch, in (0, 1).
     generator : torch.Generator
@@ -102,32 +110,32 @@ class BalancedBatches:
     """
 
     def __init__(self, labeled, batch_size, labeled_fraction, generator):
-        self.pools = [
-            np.flatnonzero(pool).astype(np.int32 if len(labeled) < 2**31 else np.int64)
-            for pool in (labeled, ~labeled)
-            if pool.any()
+        strata = [
+            np.flatnonzero(rows).astype(np.int32 if len(labeled) < 2**31 else np.int64)
+            for rows in (labeled, ~labeled)
+            if rows.any()
         ]
-        if len(self.pools) == 1:
-            self.shares = [batch_size]
+        if len(strata) == 1 or labeled.mean() >= labeled_fraction:
+            self.pools, self.shares = [strata], [batch_size]
         else:
-            share = max(labeled_fraction, labeled.mean())
-            n_labeled = min(max(round(batch_size * share), 1), batch_size - 1)
+            n_labeled = min(max(round(batch_size * labeled_fraction), 1), batch_size - 1)
+            self.pools = [[rows] for rows in strata]
             self.shares = [max(n_labeled, 1), max(batch_size - n_labeled, 1)]
+        self.sizes = [sum(map(len, pool)) for pool in self.pools]
         self.generator = generator
 
     def __len__(self):
-        return max(
-            math.ceil(len(pool) / share) for pool, share in zip(self.pools, self.shares)
-        )
+        return max(math.ceil(size / share) for size, share in zip(self.sizes, self.shares))
 
     def __iter__(self):
         n_batches = len(self)
         streams = []
-        for pool, share in zip(self.pools, self.shares):
+        for pool, size, share in zip(self.pools, self.sizes, self.shares):
             # The pool that sets the length is passed exactly once.
-            exact = math.ceil(len(pool) / share) == n_batches
-            total = len(pool) if exact else n_batches * share
-            streams.append([_shuffled_passes(pool, self.generator), pool[:0], total])
+            exact = math.ceil(size / share) == n_batches
+            total = size if exact else n_batches * share
+            none = np.empty(0, dtype=pool[0].dtype)
+            streams.append([_shuffled_passes(pool, self.generator), none, total])
         for batch in range(n_batches):
             parts = []
             for stream in streams:

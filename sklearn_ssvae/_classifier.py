@@ -12,12 +12,13 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from ._base import BaseSSVAE
+from ._base import BaseSSVAE, all_or_nothing
 from ._data import labels_follow_neighbors
 from ._labels import (
     Head,
     as_list,
     check_labels,
+    check_same_kind,
     encode_columns,
     is_unlabeled,
     labeled_values,
@@ -202,6 +203,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         The weights of the cross-entropy and of the consistency in use.
     likelihood_ : str
         The likelihood in use, one of the names of `likelihood`.
+    prior_ : str or None
+        The prior in use, "normal" or "class_conditional"; None with ``alpha=inf``.
     n_iter_ : int
         Epochs trained, over all fits that went on from one another.
     n_features_in_ : int
@@ -335,6 +338,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         self.class_prior = class_prior
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
     def fit(self, X, y, init_model=None):
         """Fit the model to labeled and unlabeled rows.
 
@@ -382,6 +386,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         return self._fit(X, row_shape, codes, classes, start)
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
     def partial_fit(self, X, y, classes=None):
         """Train one epoch on a chunk of rows, going on from the present weights.
 
@@ -396,7 +401,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             Their labels, `unlabeled` where there is none. A chunk may have none at all.
         classes : array-like of shape (n_classes,) or list of them, default=None
             All classes of all chunks, a list with one item for each column of y if there
-            are several. Needed at the first call, optional afterwards.
+            are several. Needed at the first call, optional afterwards. The unlabeled
+            marker may be among them, as in ``np.unique(y)``, and is no class.
 
         Returns
         -------
@@ -406,8 +412,9 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Raises
         ------
         ValueError
-            If `classes` is missing at the first call or differs from it later, or if y
-            holds a label that is not among them.
+            If `classes` is missing at the first call or differs from it later, if y holds
+            a label that is not among them, with ``early_stopping=True``, or with
+            ``alpha=inf`` if the first chunk has no label.
         """
         start = self if self.__sklearn_is_fitted__() else None
         if start is None and classes is None:
@@ -419,8 +426,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         if classes is None:
             classes = as_list(self.classes_)
         else:
-            given = classes if y.ndim == 2 else [classes]
-            classes = [np.unique(of_column) for of_column in given]
+            given = [check_labels(c) for c in (classes if y.ndim == 2 else [classes])]
+            classes = [
+                np.unique(labeled_values(c, is_unlabeled(c, self.unlabeled))) for c in given
+            ]
             if start is self and not (
                 len(classes) == len(as_list(self.classes_))
                 and all(map(np.array_equal, classes, as_list(self.classes_)))
@@ -432,6 +441,13 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             for of_column in classes:
                 self._check_n_classes(of_column)
         codes, classes = encode_columns(y, self.unlabeled, classes)
+        if self.alpha == np.inf and not (codes >= 0).any():
+            if start is None:
+                raise ValueError(
+                    "With alpha=inf the model learns from labels alone, and the first chunk "
+                    "has none. Begin with a chunk that has labeled rows."
+                )
+            return self
         return self._fit(X, row_shape, codes, classes, start, epochs=1)
 
     def _fit(self, X, row_shape, codes, classes, start, epochs=None):
@@ -500,8 +516,11 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         if len(classes) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs labels of at least 2 classes, but y has only "
-                f"one class{where}, {classes.tolist()[0]!r}. Label rows of another class, or "
-                "use SSVAEAnomalyDetector to tell this class from everything else."
+                f"one class{where}, {classes.tolist()!r}, beside the marker "
+                f"{self.unlabeled!r} of rows without a label. Label rows of another class; "
+                f"if {self.unlabeled!r} is a class of yours, name another marker with "
+                "`unlabeled`; or use SSVAEAnomalyDetector to tell this class from everything "
+                "else."
             )
 
     def predict_proba(self, X):
@@ -601,7 +620,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Raises
         ------
         ValueError
-            If no row has a label.
+            If no row has a label, or the labels are strings and the classes are not.
         """
         check_is_fitted(self)
         predicted = self.predict(X)
@@ -616,7 +635,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         for of_factor, guess in zip(y.reshape(len(y), -1).T, predicted.reshape(len(y), -1).T):
             known = ~is_unlabeled(of_factor, self.unlabeled)
             labeled |= known
-            right[known] &= labeled_values(of_factor, ~known) == guess[known]
+            values = labeled_values(of_factor, ~known)
+            if len(values):
+                check_same_kind(values, guess)
+            right[known] &= values == guess[known]
         if not labeled.any():
             raise ValueError(
                 f"y has no labeled row to score on: all {len(y)} values are the unlabeled "

@@ -135,7 +135,8 @@ def labels_follow_neighbors(X, codes):
     # Exact: among directions of like variance the randomized solver is at a loss.
     solver = "covariance_eigh" if some.shape[0] > some.shape[1] else "full"
     pca = PCA(min(N_PCA_COMPONENTS, *some.shape), svd_solver=solver)
-    pca.fit((some - shift) / scale)
+    with np.errstate(invalid="ignore"):  # rows that are all equal have no variance to share
+        pca.fit((some - shift) / scale)
     for rows, of_head in zip(labeled, codes.T):
         rows = rows[:: -(-len(rows) // MAX_NEIGHBOR_LABELS)]
         labels, Z = of_head[rows], pca.transform((X[rows] - shift) / scale)

@@ -79,7 +79,7 @@ def prior_for(n_samples, network, clustered):
 
 def consistency_for(module, clustered):
     """Choose the weight of the consistency of pi, for classes that may be clusters or not."""
-    if not clustered:
+    if not clustered or module.decoder is None:
         return 0.0
     return CONSISTENCY_RECURRENT if is_recurrent(module) else CONSISTENCY
 

@@ -43,8 +43,8 @@ def is_unlabeled(y, unlabeled=-1):
         Labels of any dtype.
     unlabeled : object, default=-1
         The marker of an unlabeled row. The missing values None, NaN, NaT and pandas' NA
-        stand for one another. In an array of strings the marker is compared as a
-        string, since ``np.array(["a", -1])`` holds ``"-1"``.
+        stand for one another. Among strings the marker is found as a string as well,
+        since ``np.array(["a", -1])`` and a column of a CSV file hold ``"-1"``.
 
     Returns
     -------
@@ -60,10 +60,11 @@ def is_unlabeled(y, unlabeled=-1):
     if y.dtype.kind == "U":
         return y == str(unlabeled)
     if y.dtype.kind == "O":
+        written = str(unlabeled)
         same = (
-            not _is_missing(value)
-            and isinstance(value, str) == isinstance(unlabeled, str)
-            and value == unlabeled
+            value == written
+            if isinstance(value, str)
+            else not (_is_missing(value) or isinstance(unlabeled, str)) and value == unlabeled
             for value in y
         )
         return np.fromiter(same, dtype=bool, count=len(y))
@@ -78,10 +79,16 @@ def check_labels(y):
     Shape ``(n_samples,)``, or ``(n_samples, n_outputs)`` with a column for each factor. A
     single column is flattened with a ``DataConversionWarning``, as in scikit-learn.
     """
+    if hasattr(y, "astype") and not isinstance(getattr(y, "dtype", np.dtype(int)), np.dtype):
+        # pandas would turn whole numbers beside missing values into floats.
+        y = y.astype(object)
     values = np.asarray(y)
+    if values.dtype.kind == "U" and isinstance(y, (list, tuple)):
+        # NumPy would write a missing value among strings as "nan".
+        values = np.asarray(y, dtype=object)
     if values.ndim == 2 and values.shape[1] > 1:
         return values
-    return column_or_1d(y, warn=True)
+    return column_or_1d(values, warn=True)
 
 
 def labeled_values(y, mask):
@@ -126,6 +133,16 @@ def labeled_values(y, mask):
     return values
 
 
+def check_same_kind(values, classes):
+    """Raise if labels are strings and the classes are not, or the other way round."""
+    value, known = values[:1].tolist()[0], classes[:1].tolist()[0]
+    if isinstance(value, str) != isinstance(known, str):
+        raise ValueError(
+            f"The labels in y mix strings with numbers: {value!r} is in y, and {known!r} is "
+            "among the classes of the model. Make all of them strings or all of them numbers."
+        )
+
+
 def encode_labels(y, unlabeled=-1, classes=None, grow=False):
     """Turn labels into integer codes.
 
@@ -151,7 +168,8 @@ def encode_labels(y, unlabeled=-1, classes=None, grow=False):
     Raises
     ------
     ValueError
-        If `y` holds a label that is not in `classes` and `grow` is False.
+        If `y` holds a label that is not in `classes` and `grow` is False, or strings
+        where `classes` are numbers.
 
     Examples
     --------
@@ -169,6 +187,8 @@ def encode_labels(y, unlabeled=-1, classes=None, grow=False):
     if classes is None:
         classes, codes[~mask] = np.unique(values, return_inverse=True)
         return codes, classes
+    if len(classes):
+        check_same_kind(values, classes)
     if grow:
         classes = np.union1d(classes, values) if len(classes) else np.unique(values)
     unknown = np.setdiff1d(values, classes)

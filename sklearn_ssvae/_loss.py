@@ -6,8 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# Weight of the imbalance of pi, as a multiple of that of the inconsistency.
+# Weight of the imbalance of pi, as a multiple of that of the inconsistency, and the share of
+# the unlabeled rows of the data, one in so many, that a batch is taken for at most.
 BALANCE = 3.0
+REPEATED = 20
 
 
 def masked_cross_entropy(logits, codes):
@@ -31,11 +33,17 @@ def masked_cross_entropy(logits, codes):
     return total / (codes >= 0).sum().clamp(min=1)
 
 
-def imbalance(logits, codes, shares):
+def imbalance(logits, codes, shares, n_unlabeled=math.inf):
     r"""How far the classes of the unlabeled rows as a whole are from their known shares.
 
     .. math:: KL(\bar\pi || p) = \sum_y \bar\pi_y \log \frac{\bar\pi_y}{p_y}, \qquad
-        \bar\pi = \frac{1}{\#unlabeled} \sum_{i\ unlabeled} \pi_i
+        \bar\pi = (1 - w) p + \frac{w}{m} \sum_{i\ unlabeled} \pi_i, \qquad
+        w = \frac{n^2}{n^2 + (K / 2)^2}
+
+    n is the number m of unlabeled rows in the batch, but a twentieth of those in the data
+    at most, and K that of the classes. A few rows, of a batch or of the data, have other
+    shares by chance: w, near to 1 for several times as many rows as classes, keeps them from
+    being spread over the classes each by itself.
 
     Parameters
     ----------
@@ -45,6 +53,8 @@ def imbalance(logits, codes, shares):
         Class of each row, -1 where it has no label.
     shares : Tensor of shape (n_classes,)
         The shares p, positive.
+    n_unlabeled : int, default=inf
+        Number of rows without a label in the data.
 
     Returns
     -------
@@ -52,10 +62,14 @@ def imbalance(logits, codes, shares):
         In nats; 0 if all rows have a label.
     """
     pi = torch.softmax(logits, dim=1)
-    weights = (codes < 0).to(pi.dtype)
-    mean = (weights @ pi) / weights.sum().clamp(min=1)
-    # Clamped for the gradient of a batch that has no unlabeled row.
-    return (mean * torch.log(mean.clamp(min=1e-12) / shares.to(mean))).sum()
+    unlabeled = (codes < 0).to(pi.dtype)
+    shares = shares.to(pi)
+    m = unlabeled.sum()
+    n = m.clamp(max=n_unlabeled / REPEATED)
+    weight = n**2 / (n**2 + (len(shares) / 2) ** 2)
+    mean = (1 - weight) * shares + weight * (unlabeled @ pi) / m.clamp(min=1)
+    # Clamped for a class that has vanished from a large batch.
+    return (mean * torch.log(mean.clamp(min=1e-12) / shares)).sum()
 
 
 class SSVAELoss(nn.Module):
@@ -84,13 +98,21 @@ class SSVAELoss(nn.Module):
         Weight gamma of the inconsistency and, three times as much, of the imbalance.
     class_shares : dict of str to ndarray of shape (n_classes,), default=None
         The shares that the classes of a head should have, for heads that are balanced.
+    n_unlabeled : dict of str to int, default=None
+        Number of rows of the data without a label in a head, for the same heads.
     n_density_classes : tuple of int or None
         Rows with a code of at least this, in any head, are known anomalies: they take part
-        in the cross-entropy alone. By default there are none.
+        in the cross-entropy and the inconsistency alone. By default there are none.
     """
 
     def __init__(
-        self, alpha, beta, consistency=0.0, class_shares=None, n_density_classes=None
+        self,
+        alpha,
+        beta,
+        consistency=0.0,
+        class_shares=None,
+        n_unlabeled=None,
+        n_density_classes=None,
     ):
         super().__init__()
         self.alpha = alpha
@@ -99,6 +121,7 @@ class SSVAELoss(nn.Module):
         self.class_shares = {
             name: torch.as_tensor(shares) for name, shares in (class_shares or {}).items()
         }
+        self.n_unlabeled = n_unlabeled or {}
         self.n_density_classes = n_density_classes
 
     def _density_means(self, values, codes):
@@ -156,7 +179,12 @@ class SSVAELoss(nn.Module):
             loss = loss + gamma * terms["inconsistency"]
             if self.class_shares:
                 heads = [
-                    imbalance(values, codes[:, column], self.class_shares[name])
+                    imbalance(
+                        values,
+                        codes[:, column],
+                        self.class_shares[name],
+                        self.n_unlabeled.get(name, math.inf),
+                    )
                     for column, (name, values) in enumerate(logits.items())
                     if name in self.class_shares
                 ]

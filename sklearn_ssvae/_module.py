@@ -30,6 +30,15 @@ PRECISIONS = ("float32", "bfloat16")
 INPUT_LAYER = "decoder.input_layer.weight"
 
 
+def unit_rows(x):
+    """Divide each row by its length, but leave rows of zeros.
+
+    The squares of numbers that are all but zero would vanish: the largest becomes 1 first.
+    """
+    largest = x.abs().amax(dim=1, keepdim=True)
+    return F.normalize(x / largest.clamp(min=torch.finfo(x.dtype).tiny))
+
+
 class SSVAE(nn.Module):
     """Variational autoencoder with softmax heads pi on its topmost encoder layer.
 
@@ -263,7 +272,7 @@ class SSVAE(nn.Module):
         (gradient,) = torch.autograd.grad(
             self.divergence_of_pi(log_pi, x + trial).sum(), trial
         )
-        adversary = x + self.adversarial_radius * F.normalize(gradient, eps=1e-30)
+        adversary = x + self.adversarial_radius * unit_rows(gradient)
         others = [*others, adversary]
         divergence = self.divergence_of_pi(
             [torch.cat(len(others) * [target]) for target in log_pi], torch.cat(others)

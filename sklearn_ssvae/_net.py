@@ -112,15 +112,38 @@ def warn_of_slow_precision(precision, device):
         )
 
 
-@contextlib.contextmanager
-def one_thread():
-    """Hold torch to one thread."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
+class _OneThread:
+    """Hold torch to one thread.
+
+    torch keeps a number for each thread of the process and one for threads to come. Where
+    several threads are held at once, each has the first one's number afterwards.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._n_held = 0
+        self._of_thread = threading.local()
+
+    def __enter__(self):
+        depth = self._of_thread.depth = getattr(self._of_thread, "depth", 0) + 1
+        if depth == 1:
+            # Asked in every thread: at first it takes over the number for threads to come.
+            n_threads = torch.get_num_threads()
+            with self._lock:
+                if not self._n_held:
+                    self._before = n_threads
+                self._n_held += 1
+                torch.set_num_threads(1)
+
+    def __exit__(self, *error):
+        self._of_thread.depth -= 1
+        if not self._of_thread.depth:
+            with self._lock:
+                self._n_held -= 1
+                torch.set_num_threads(self._before)
+
+
+one_thread = _OneThread()
 
 
 def thread_limit(module):
@@ -132,7 +155,7 @@ def thread_limit(module):
     """
     largest = max(parameter.numel() for parameter in module.parameters())
     convolves = any(isinstance(layer, nn.Conv2d) for layer in module.modules())
-    return contextlib.nullcontext() if largest > SMALL_LAYER or convolves else one_thread()
+    return contextlib.nullcontext() if largest > SMALL_LAYER or convolves else one_thread
 
 
 class _Repeatable:
@@ -408,7 +431,7 @@ class SSVAENet(NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
-        sums, n_rows = {}, 0
+        sums, n_rows, held_out = {}, 0, []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
@@ -416,10 +439,16 @@ class SSVAENet(NeuralNet):
             for name, value in step["terms"].items():
                 sums[name] = sums.get(name, 0.0) + size * value
             n_rows += size
+            if not training:
+                held_out.append((*step["y_pred"], batch[1]))
             self.history.record_batch(f"{prefix}_loss", step["terms"]["loss"])
             self.history.record_batch(f"{prefix}_batch_size", size)
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        means = {name: total / n_rows for name, total in sums.items()}
+        means = (
+            {name: total / n_rows for name, total in sums.items()}
+            if training
+            else self._terms_of_all(held_out)
+        )
         for name, value in means.items():
             self.history.record(f"{prefix}_{name}", value)
         self.history[-1]["batches"].clear()
@@ -455,8 +484,26 @@ class SSVAENet(NeuralNet):
     def validation_step(self, batch, **fit_params):
         """Compute the loss at the posterior mean."""
         with torch.no_grad():
-            outputs, loss, terms = self._terms(batch, None)
-        return {"loss": loss, "y_pred": outputs, "terms": terms}
+            (logits, log_prob, kl, _), loss, terms = self._terms(batch, None)
+        if log_prob is not None:
+            # All that the terms need of it, in the memory of a column.
+            log_prob = log_prob.mean(dim=1, keepdim=True).expand_as(log_prob)
+        return {"loss": loss, "y_pred": (logits, log_prob, kl), "terms": terms}
+
+    def _terms_of_all(self, held_out):
+        """Compute the terms of the held-out rows at once: few of a batch may have labels."""
+        logits, log_prob, kl, codes = zip(*held_out)
+        logits = {
+            name: torch.cat([of_batch[name] for of_batch in logits]) for name in logits[0]
+        }
+        if log_prob[0] is None:
+            log_prob = kl = None
+        else:
+            n_features = log_prob[0].shape[1]
+            column = torch.cat([of_batch[:, :1] for of_batch in log_prob])
+            log_prob, kl = column.expand(-1, n_features), torch.cat(kl)
+        terms = self.criterion_.terms(logits, log_prob, kl, None, torch.cat(codes))
+        return {name: value.item() for name, value in terms.items()}
 
     def _check_weights(self):
         """Raise if the last step left weights that are not finite."""

@@ -53,7 +53,8 @@ def paper_params(name):
     Sizes are those of Tables 13 to 16 of Berkhahn et al. (2019), arXiv:1908.03015, the
     optimizer is RMSprop with smoothing 0.9, every other row of a batch is labeled, and the
     prior of z is N(0, I), without `consistency`. The paper names neither the size of a
-    batch nor, but for Small-NORB, alpha and beta; the latter are 1 here.
+    batch nor, but for Small-NORB, alpha and beta; the latter are 1 here. One part differs:
+    the recurrent decoder gives the logarithm of a variance, in Table 15 a softplus scale.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The prior of the latent z: its divergence from the encoder's q(z|x), and draws from it."""
+"""The prior of the latent z: its divergence from the encoder's q(z|x), and its place."""
 
 import math
 
@@ -62,10 +62,9 @@ class StandardNormal(nn.Module):
         """
         return 0.5 * (mean**2 + log_var.exp() - log_var - 1).flatten(1).sum(dim=1)
 
-    def sample(self, codes, latent_shape, generator=None):
-        """Draw z, float64 Tensor of shape (n, *latent_shape); of `codes` only n matters."""
-        shape = (len(codes), *latent_shape)
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+    def place(self, codes, style):
+        """Return z of a style, which it is itself whatever the class."""
+        return style
 
 
 class ClassConditional(nn.Module):
@@ -82,9 +81,9 @@ class ClassConditional(nn.Module):
     (2014, arXiv:1406.5298) with the class acting on z in place of the decoder, as in
     a variational Gaussian mixture.
 
-    With several heads p(z|y) is the product of the heads' normals, each to the power of
-    one over their number. The mean of the heads' divergences bounds the divergence from
-    that product from above (Hoelder), so that the ELBO stays a bound.
+    With several heads, those of factors, their means add up, and so do the logarithms of
+    their variances: p(z|y) = N(sum_k m_{k, y_k}, prod_k S_{k, y_k}) with q(y|x) the product
+    of the heads' pi.
 
     Parameters
     ----------
@@ -104,34 +103,6 @@ class ClassConditional(nn.Module):
             {name: torch.zeros(n, latent_dim) for name, n in heads.items()}
         )
 
-    def component_divergences(self, name, mean, log_var):
-        r"""Divergence KL(q(z|x) || N(m_y, S_y)) from every component of a head.
-
-        .. math::
-
-            \tfrac12 \sum_j \Big( \frac{(\mu_j - m_{yj})^2 + \sigma_j^2}{S_{yj}}
-                - \log \frac{\sigma_j^2}{S_{yj}} - 1 \Big)
-
-        Parameters
-        ----------
-        name : str
-            The head.
-        mean, log_var : Tensor of shape (n, [n_steps,] latent_dim)
-            Mean and log-variance of q(z|x).
-
-        Returns
-        -------
-        kl : Tensor of shape (n, [n_steps,] n_classes)
-            Not negative.
-        """
-        # The square is multiplied out: matrix products in place of a tensor by class.
-        m, log_s = self.means[name], self.log_vars[name]
-        precision = torch.exp(-log_s)
-        of_class = (m**2 * precision + log_s - 1).sum(dim=1)
-        of_row = log_var.sum(dim=-1, keepdim=True)
-        second = (mean**2 + log_var.exp()) @ precision.T
-        return 0.5 * (second - 2 * mean @ (m * precision).T + of_class - of_row)
-
     def kl_divergence(self, mean, log_var, logits, codes=None):
         """Divergence of q(z, y|x) from the prior, of each row, in nats.
 
@@ -150,55 +121,58 @@ class ClassConditional(nn.Module):
         kl : Tensor of shape (n,)
             Not negative. That of z is the sum over the time steps where there are several.
         """
-        total = 0.0
+        of_y, log_scale = 0.0, 0.0
+        precision, center, spread = 1.0, 0.0, 0.0
         for column, (name, values) in enumerate(logits.items()):
             if name not in self.means:
                 continue
-            n_components = len(self.means[name])
-            log_pi = torch.log_softmax(values[:, :n_components], dim=1)
+            m, log_s = self.means[name], self.log_vars[name]
+            log_pi = torch.log_softmax(values[:, : len(m)], dim=1)
             pi = log_pi.exp()
             entropy = -(pi * log_pi).sum(dim=1)
             if codes is not None:
                 code = codes[:, column]
-                pi, known = with_labels(pi, torch.where(code < n_components, code, -1))
+                pi, known = with_labels(pi, torch.where(code < len(m), code, -1))
                 entropy = torch.where(known, 0.0, entropy)
-            by_class = self.component_divergences(name, mean, log_var)
-            if by_class.ndim == 3:
-                by_class = by_class.sum(dim=1)
-            of_z = (pi * by_class).sum(dim=1)
-            of_y = math.log(n_components) - entropy
-            total = total + of_z / len(self.means) + of_y
-        return total
+            of_y = of_y + math.log(len(m)) - entropy
+            # Moments of m under pi, each class weighed by its precision.
+            p = torch.exp(-log_s)
+            total, first, second = pi @ p, pi @ (p * m), pi @ (p * m**2)
+            precision = precision * total
+            center = center + first / total
+            spread = spread + second / total - (first / total) ** 2
+            log_scale = log_scale + pi @ log_s
+        if mean.ndim == 3:
+            precision, center, spread, log_scale = (
+                part[:, None] for part in (precision, center, spread, log_scale)
+            )
+        square = (mean - center) ** 2 + spread + log_var.exp()
+        of_z = 0.5 * (precision * square + log_scale - log_var - 1).flatten(1).sum(dim=1)
+        return of_z + of_y
 
-    def sample(self, codes, latent_shape, generator=None):
-        """Draw z from p(z|y).
+    def place(self, codes, style):
+        """Turn a style, standard normal where it is drawn, into z of p(z|y).
 
         Parameters
         ----------
         codes : Tensor of int64 of shape (n, n_heads)
             Component of each row in each head that has components.
-        latent_shape : tuple of int
-            ``([n_steps,] latent_dim)``.
-        generator : torch.Generator, default=None
-            Source of the draws.
+        style : Tensor of float64 of shape (n, [n_steps,] latent_dim)
+            Difference from the mean of p(z|y) in its standard deviations.
 
         Returns
         -------
-        z : Tensor of float64 of shape (n, *latent_shape)
-            The draws.
+        z : Tensor of float64 of shape (n, [n_steps,] latent_dim)
+            Latent vectors.
         """
-        precision, weighted = 0.0, 0.0
-        for column, name in enumerate(self.means):
-            code = codes[:, column]
-            own = torch.exp(-self.log_vars[name].double()[code]) / len(self.means)
-            precision = precision + own
-            weighted = weighted + own * self.means[name].double()[code]
-        shape = (len(codes), *latent_shape)
-        noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-        mean, scale = weighted / precision, precision**-0.5
-        if len(latent_shape) == 2:
+        mean, log_var = (
+            sum(of_head.double()[code] for of_head, code in zip(part.values(), codes.T))
+            for part in (self.means, self.log_vars)
+        )
+        scale = torch.exp(0.5 * log_var)
+        if style.ndim == 3:
             mean, scale = mean[:, None], scale[:, None]
-        return mean + scale * noise
+        return mean + scale * style
 
 
 PRIORS = {"normal": StandardNormal, "class_conditional": ClassConditional}

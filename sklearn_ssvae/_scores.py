@@ -20,7 +20,11 @@ from torch import nn
 # The classes of the pi head that learns from feedback, and how many of them, the first
 # ones, are normal rows.
 FEEDBACK_CLASSES = np.array(["none", "false_positive", "false_negative"])
+FALSE_POSITIVE, FALSE_NEGATIVE = 1, 2
 N_NORMAL_FEEDBACK = 2
+
+# Keeps the adjusted score of a row far outside the training data finite.
+MAX_LOG_FACTOR = 20.0
 
 # Below this a value counts as zero: keeps logarithms finite.
 TINY = 1e-12
@@ -244,10 +248,11 @@ def surprises(measures, distance, calibration):
 
 
 def log_feedback_factor(module, x):
-    """Logarithm of ``(1 - p_fp) / (1 - p_fn)``, Tensor of shape (n, 1)."""
+    """Logarithm of ``(1 - p_fp) / (1 - p_fn)``, bounded, Tensor of shape (n, 1)."""
     logits = module.encode(module.standardize(x))[0]["feedback"]
     none, fp, fn = torch.log_softmax(logits, dim=1).split(1, dim=1)
-    return torch.logaddexp(none, fn) - torch.logaddexp(none, fp)
+    log_factor = torch.logaddexp(none, fn) - torch.logaddexp(none, fp)
+    return log_factor.clamp(-MAX_LOG_FACTOR, MAX_LOG_FACTOR)
 
 
 def adjust(scores, log_factor, reference):

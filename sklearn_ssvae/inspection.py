@@ -62,11 +62,12 @@ class GenerationGridDisplay:
         n_steps : int, default=10
             Steps along each of the two latent dimensions.
         dims : tuple of two int, default=(0, 1)
-            The latent dimensions that vary; the others are 0. With ``latent_dim=1`` the
-            second is not used.
+            The latent dimensions that vary; in the others z is the mean of its prior. With
+            ``latent_dim=1`` the second is not used.
         extent : float, default=0.95
-            Central share of the prior that the grid spans, in (0, 1). Steps are equal in
-            probability: quantiles of the standard normal.
+            Central share of the prior, that of the panel's class if it has one for each,
+            that the grid spans, in (0, 1). Steps are equal in probability: quantiles of
+            the normal.
         image_shape : tuple of int, default=None
             Height and width, and channels if there are three. By default the shape of the
             rows, or the estimator's `input_shape`.
@@ -109,7 +110,8 @@ class GenerationGridDisplay:
         rows = np.stack(
             [estimator.sample(y=label, z=z, observation_noise=False)[0] for label in panels]
         )
-        shape = tuple(image_shape or estimator.input_shape or rows.shape[2:])
+        given = (image_shape, estimator.input_shape, rows.shape[2:])
+        shape = tuple(next(value for value in given if value is not None))
         if len(shape) not in (2, 3) or np.prod(shape) != np.prod(rows.shape[2:]):
             raise ValueError(
                 f"Rows of shape {rows.shape[2:]} can't be drawn as images of shape {shape}. "

@@ -10,6 +10,7 @@ from sklearn.model_selection import (
     StratifiedShuffleSplit,
 )
 from sklearn.utils import _safe_indexing
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length
 
 from ._labels import check_labels, encode_columns, is_unlabeled, labeled_values
@@ -116,15 +117,17 @@ class SemiSupervisedKFold(_LabeledRowsSplitter):
     """
 
     def __init__(self, n_splits=5, *, shuffle=False, random_state=None, unlabeled=-1):
+        # It checks them, as at this point and no later scikit-learn does.
+        StratifiedKFold(n_splits, shuffle=shuffle, random_state=random_state)
         self.n_splits = n_splits
         self.shuffle = shuffle
         self.random_state = random_state
         self.unlabeled = unlabeled
 
     def _stratified_splitter(self):
-        return StratifiedKFold(
-            self.n_splits, shuffle=self.shuffle, random_state=self.random_state
-        )
+        # Some meta-estimators set random_state later, whether there is a shuffle or not.
+        random_state = self.random_state if self.shuffle else None
+        return StratifiedKFold(self.n_splits, shuffle=self.shuffle, random_state=random_state)
 
 
 class SemiSupervisedShuffleSplit(_LabeledRowsSplitter):
@@ -190,7 +193,12 @@ class _LabeledRowsScorer:
     def __repr__(self):
         return f"make_semi_supervised_scorer({self.scorer!r}, unlabeled={self.unlabeled!r})"
 
-    def __call__(self, estimator, X, y):
+    @available_if(lambda self: hasattr(self.scorer, "get_metadata_routing"))
+    def get_metadata_routing(self):
+        """Return the metadata that the scorer inside asks for."""
+        return self.scorer.get_metadata_routing()
+
+    def __call__(self, estimator, X, y, sample_weight=None):
         y = check_labels(y)
         if y.ndim == 2:
             raise ValueError(
@@ -204,8 +212,12 @@ class _LabeledRowsScorer:
                 "The test set has no labeled row to score on. Split with "
                 "SemiSupervisedKFold, which puts labeled rows into every fold."
             )
-        X_labeled = _safe_indexing(X, np.flatnonzero(~mask))
-        return self.scorer(estimator, X_labeled, labeled_values(y, mask))
+        rows = np.flatnonzero(~mask)
+        weights = {}
+        if sample_weight is not None:
+            weights["sample_weight"] = _safe_indexing(sample_weight, rows)
+        X_labeled = _safe_indexing(X, rows)
+        return self.scorer(estimator, X_labeled, labeled_values(y, mask), **weights)
 
 
 def make_semi_supervised_scorer(scoring, unlabeled=-1):
@@ -218,15 +230,16 @@ def make_semi_supervised_scorer(scoring, unlabeled=-1):
     Parameters
     ----------
     scoring : str or callable
-        A scikit-learn scorer, such as ``"f1_macro"``, or the name of one.
+        A scikit-learn scorer, such as ``"f1_macro"``, or the name of one. Weights that it
+        asks for with ``set_score_request(sample_weight=True)`` are routed to it.
     unlabeled : object, default=-1
         The marker of an unlabeled row in y.
 
     Returns
     -------
     scorer : callable
-        Maps ``(estimator, X, y)`` to the score of the labeled rows, with the direction of
-        `scoring`.
+        Maps ``(estimator, X, y)``, and `sample_weight` if there is one, to the score of the
+        labeled rows, with the direction of `scoring`.
 
     Examples
     --------

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_score
+from skorch.callbacks import Callback
 
 from sklearn_ssvae import SSVAEClassifier
 
@@ -171,6 +173,43 @@ def test_declared_anomalies_without_kinds_stay_out_of_the_density(frauds, make_d
     np.testing.assert_allclose(
         declared.score_samples(X).mean(), left_out.score_samples(X).mean(), rtol=0.2
     )
+
+
+def test_anomalies_of_a_factor_that_no_head_learns_stay_out_of_the_density(
+    blobs, make_detector
+):
+    """Its only label is the anomaly's; the other factor has a head."""
+    X, y, _ = blobs
+    odd = np.arange(300) >= 250
+    factors = np.column_stack([np.where(y == 0, 0, 1), np.where(odd, 7, -1)])
+    rows = []
+
+    class NoteRows(Callback):
+        def on_batch_end(self, net, batch, **kwargs):
+            rows.append(batch[0].numpy())
+
+    det = make_detector(anomaly_labels=7, max_epochs=1, callbacks=[NoteRows()])
+    det.set_params(anomaly_score="log_prob").fit(X, factors)
+    trained = np.concatenate(rows)
+    assert len(trained) == 250
+    assert not (trained[:, None] == X[odd]).all(axis=2).any()
+
+
+def test_a_declared_label_that_no_row_has_warns(frauds, make_detector):
+    X, y = frauds
+    det = make_detector(unlabeled="?", anomaly_labels="fruad", max_epochs=1)
+    with pytest.warns(UserWarning, match=r"names \['fruad'\], which no row .*'c', 'fraud'\]"):
+        det.fit(X, y)
+
+
+def test_alpha_zero_does_not_read_verdicts(blobs, make_detector):
+    """As for scikit-learn's detectors, with which y only scores a cross-validation."""
+    X, y, _ = blobs
+    verdicts = np.where(y == 0, -1, 1)
+    det = make_detector(alpha=0)
+    scores = det.fit(X, verdicts).score_samples(X)
+    assert np.array_equal(scores, make_detector(alpha=0).fit(X).score_samples(X))
+    assert np.isfinite(cross_val_score(det, X, verdicts, scoring="roc_auc", cv=2)).all()
 
 
 def test_verdicts_can_be_declared(blobs, make_detector):

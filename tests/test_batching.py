@@ -19,11 +19,9 @@ def _batches(codes, batch_size, labeled_fraction=0.5, seed=0):
     ("n_labeled", "n_unlabeled", "fraction"),
     [
         (10, 90, 0.5),
-        (90, 10, 0.5),
         (1, 999, 0.5),
-        (50, 50, 0.25),
         (7, 300, 0.75),
-        (75, 25, 0.1),
+        (75, 25, 0.8),
     ],
 )
 def test_an_epoch_passes_one_pool_once_and_repeats_the_other(n_labeled, n_unlabeled, fraction):
@@ -33,8 +31,7 @@ def test_an_epoch_passes_one_pool_once_and_repeats_the_other(n_labeled, n_unlabe
     assert len(rows) == len(batches)
     seen = np.bincount(np.concatenate(rows), minlength=len(codes))
     per_pool = {True: seen[codes >= 0], False: seen[codes < 0]}
-    share = max(fraction, n_labeled / (n_labeled + n_unlabeled))
-    n_batch_labeled = round(16 * share)
+    n_batch_labeled = round(16 * fraction)
     steps = {
         True: -(-n_labeled // n_batch_labeled),
         False: -(-n_unlabeled // (16 - n_batch_labeled)),
@@ -44,6 +41,21 @@ def test_an_epoch_passes_one_pool_once_and_repeats_the_other(n_labeled, n_unlabe
     # Repeated passes are complete but for the last.
     assert np.ptp(per_pool[not larger]) <= 1
     assert per_pool[not larger].min() >= 1
+
+
+@pytest.mark.parametrize("n_labeled", [10, 50, 75, 90, 99])
+@pytest.mark.parametrize("batch_size", [1, 16, 33])
+def test_where_labels_are_not_rare_every_row_passes_once(n_labeled, batch_size):
+    """In its natural share: each batch has its part of both pools, to one row."""
+    codes = _codes(n_labeled, 100 - n_labeled)
+    batches = _batches(codes, batch_size, 0.1)
+    rows = list(batches)
+    assert len(rows) == len(batches) == -(-100 // batch_size)
+    assert sorted(np.concatenate(rows)) == list(range(100))
+    for batch in rows:
+        assert len(batch) <= batch_size
+        expected = len(batch) * n_labeled / 100
+        assert abs((codes[batch] >= 0).sum() - expected) <= 1.5
 
 
 @pytest.mark.parametrize(("n_labeled", "n_in_batch"), [(20, 8), (1, 8), (333, 16)])

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.model_selection import train_test_split
 from skorch.callbacks import Callback
 
@@ -96,18 +96,41 @@ def test_reconstruction_is_closer_than_the_mean(digits, fitted_digits):
     assert error < 0.6 * ((X_train.mean(0) - X_test) ** 2).mean()
 
 
-def test_inverse_transform_decodes_by_class_or_on_average(fitted_digits):
-    Z = np.random.RandomState(0).normal(size=(5, fitted_digits.latent_dim))
-    by_class = np.stack([fitted_digits.inverse_transform(Z, y=label) for label in range(10)])
-    average = np.tensordot(fitted_digits.class_prior_, by_class, axes=1)
-    np.testing.assert_allclose(fitted_digits.inverse_transform(Z), average)
+def test_inverse_transform_decodes_by_class_or_on_average(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(prior="normal", max_epochs=20).fit(X, y)
+    Z = np.random.RandomState(0).normal(size=(5, 2))
+    by_class = np.stack([clf.inverse_transform(Z, y=label) for label in range(3)])
+    assert (by_class.std(axis=0) > 0.1 * X.std(axis=0)).any()
+    average = np.tensordot(clf.class_prior_, by_class, axes=1)
+    np.testing.assert_allclose(clf.inverse_transform(Z), average)
+
+
+def test_a_decoder_that_reads_z_alone_refuses_a_class(fitted_digits):
+    assert fitted_digits.prior_ == "class_conditional"
+    Z = np.zeros((2, fitted_digits.latent_dim))
+    assert fitted_digits.inverse_transform(Z).shape == (2, 64)
+    with pytest.raises(ValueError, match=r"reads z alone.* sample\(y=\.\.\., z=\.\.\.\)"):
+        fitted_digits.inverse_transform(Z, y=3)
+
+
+def test_a_style_makes_rows_of_the_class_that_is_asked_for(fitted_digits):
+    """Under the class-conditional prior, where the decoder reads no class."""
+    styles = 0.5 * np.random.RandomState(0).normal(size=(20, fitted_digits.latent_dim))
+    right = [
+        fitted_digits.predict(fitted_digits.sample(y=y, z=styles, observation_noise=False)[0])
+        == y
+        for y in range(10)
+    ]
+    assert np.mean(right) > 0.8
 
 
 def test_decoding_the_embedding_with_a_sure_class_is_the_reconstruction(
     blobs, make_classifier
 ):
     X, _, y = blobs
-    clf = make_classifier(alpha=20, max_epochs=100, learning_rate=0.01).fit(X, y)
+    clf = make_classifier(prior="normal", alpha=20, max_epochs=100, learning_rate=0.01)
+    clf.fit(X, y)
     sure = X[clf.predict_proba(X).max(1) > 0.999]
     assert len(sure) > 10
     decoded = clf.inverse_transform(clf.transform(sure), y=clf.predict(sure))
@@ -500,7 +523,7 @@ def test_observed_labels_change_the_training_and_not_the_inference(blobs, make_c
 
 def test_a_style_can_be_chosen_with_the_class(blobs, make_classifier):
     X, _, y = blobs
-    clf = make_classifier().fit(X, y)
+    clf = make_classifier(prior="normal").fit(X, y)
     Z = clf.transform(X[:4])
     X_new, y_new = clf.sample(y=[0, 1, 2, 2], z=Z, observation_noise=False)
     np.testing.assert_allclose(X_new, clf.inverse_transform(Z, y=[0, 1, 2, 2]))
@@ -629,3 +652,77 @@ def test_where_labels_are_clusters_or_too_few_the_classifier_relies_on_them(
         assert hasattr(clf, "class_means_")
     chunk = make_classifier().partial_fit(X, shuffled, classes=[0, 1, 2])
     assert chunk.consistency_ == 8
+
+
+def test_a_few_unlabeled_rows_need_not_have_the_shares_of_the_classes():
+    """Three of them alone cannot, and each for itself even less."""
+    X, y = load_wine(return_X_y=True)
+    rows = [20, 100, 140]
+    clf = SSVAEClassifier(hidden_layer_sizes=64, max_epochs=30, random_state=0)
+    clf.fit(X, np.where(np.isin(np.arange(178), rows), -1, y))
+    assert clf.consistency_ == 8
+    assert clf.predict_proba(X[rows])[[0, 1, 2], y[rows]].min() > 0.8
+
+
+def test_batches_of_a_few_rows_need_not_have_the_shares_of_the_classes(digits):
+    X_train, X_test, y_partly, y_test = digits
+    clf = SSVAEClassifier(hidden_layer_sizes=64, batch_size=4, max_epochs=3, random_state=0)
+    assert clf.fit(X_train, y_partly).score(X_test, y_test) > 0.8
+
+
+@pytest.mark.parametrize("marker", [-1, "?", None])
+def test_the_marker_among_the_classes_of_a_stream_is_none_of_them(
+    marker, blobs, make_classifier
+):
+    """As in ``classes=np.unique(y)``."""
+    X, _, y = blobs
+    y = np.where(y < 0, marker, y.astype(str) if marker == "?" else y.astype(object))
+    names = [marker, *(["0", "1", "2"] if marker == "?" else [0, 1, 2])]
+    clf = make_classifier(unlabeled=marker)
+    for _ in range(2):
+        clf.partial_fit(X, y, classes=names)
+    assert clf.classes_.tolist() == names[1:]
+
+
+def test_a_chunk_without_labels_teaches_encoder_and_classifier_alone_nothing(
+    blobs, make_classifier
+):
+    X, _, y = blobs
+    unlabeled = np.full(300, -1)
+    clf = make_classifier(alpha=np.inf)
+    with pytest.raises(ValueError, match="the first chunk has none"):
+        clf.partial_fit(X, unlabeled, classes=[0, 1, 2])
+    clf.partial_fit(X, y, classes=[0, 1, 2])
+    before = clf.predict_proba(X)
+    assert np.array_equal(clf.partial_fit(X, unlabeled).predict_proba(X), before)
+    assert clf.class_count_.tolist() == [10, 10, 10]
+
+
+def test_a_stream_has_no_early_stopping(blobs, make_classifier, make_detector):
+    X, _, y = blobs
+    for estimator in (make_classifier(), make_detector()):
+        estimator.set_params(early_stopping=True).fit(X, y)
+        with pytest.raises(ValueError, match="one epoch, which has nothing to stop"):
+            estimator.partial_fit(X, y)
+
+
+def test_labels_of_another_kind_have_no_score(blobs, make_classifier):
+    X, y_true, y = blobs
+    clf = make_classifier().fit(X, y)
+    with pytest.raises(ValueError, match="mix strings with numbers: '2' is in y"):
+        clf.score(X, y_true.astype(str))
+
+
+def test_the_prior_in_use_is_told(blobs, make_classifier, make_detector):
+    X, _, y = blobs
+    assert make_classifier().fit(X, y).prior_ == "class_conditional"
+    assert make_classifier().fit(X[::4], y[::4]).prior_ == "normal"
+    assert make_classifier(alpha=np.inf).fit(X, y).prior_ is None
+    det = make_detector(prior="class_conditional")
+    assert det.fit(X).prior_ == "normal"  # no class to be conditioned on
+    assert det.fit(X, y).prior_ == "class_conditional"
+
+
+def test_without_a_decoder_nothing_is_consistent(blobs, make_classifier):
+    X, _, y = blobs
+    assert make_classifier(alpha=np.inf).fit(X, y).consistency_ == 0

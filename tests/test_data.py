@@ -120,3 +120,9 @@ def test_a_labeled_row_is_held_out_whenever_a_class_has_two():
         _, held_out = stratified_holdout(codes, 0.01, np.random.RandomState(seed))
         assert (codes[held_out] == 0).sum() == 1
         assert (codes[held_out] == 1).sum() == 0
+
+
+def test_rows_that_are_all_equal_have_no_neighbors_to_follow():
+    """And no warning of a division by their variance."""
+    labels = np.arange(100)[:, None] % 2
+    assert not labels_follow_neighbors(np.ones((100, 4)), labels)

@@ -30,7 +30,7 @@ def estimator(request):
     ("y", "message"),
     [
         (np.full(40, -1), "y has no labeled row: all 40 values .* -1"),
-        (np.where(Y == 1, -1, Y), "at least 2 classes, but y has only one class, 0"),
+        (np.where(Y == 1, -1, Y), r"only one class, \[0\], beside the marker -1 .* another"),
         (None, "requires y to be passed, but the target y is None"),
         (Y[:30], "inconsistent numbers of samples"),
         (np.random.RandomState(0).normal(size=40), "Unknown label type: continuous"),

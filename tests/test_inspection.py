@@ -23,6 +23,17 @@ def _close_figures():
     mpl.pyplot.close("all")
 
 
+def test_panels_of_a_class_conditional_prior_show_their_classes():
+    """The decoder reads z alone there, and a style is placed in the class's part of z."""
+    X, y = load_digits(n_class=3, return_X_y=True)
+    params = {"hidden_layer_sizes": (32,), "latent_dim": 16, "max_epochs": 10}
+    clf = SSVAEClassifier(**params, random_state=0).fit(X / 16, y)
+    assert clf.prior_ == "class_conditional"
+    display = GenerationGridDisplay.from_estimator(clf, n_steps=3, image_shape=(8, 8))
+    found = [clf.predict(images.reshape(9, 64)) for images in display.images]
+    assert np.mean([of_panel == y for y, of_panel in enumerate(found)]) > 0.9
+
+
 def test_a_panel_decodes_one_class_over_the_plane(digits_model):
     display = GenerationGridDisplay.from_estimator(
         digits_model, n_steps=4, dims=(0, 2), extent=0.8, image_shape=(8, 8)
@@ -56,6 +67,15 @@ def test_a_model_without_classes_has_one_panel():
     display = GenerationGridDisplay.from_estimator(det, n_steps=3)
     assert display.classes is None
     assert display.images.shape == (1, 3, 3, 8, 8)
+
+
+def test_the_shape_of_images_may_be_an_array():
+    X, y = load_digits(n_class=3, return_X_y=True)
+    clf = SSVAEClassifier(
+        input_shape=np.array([8, 8]), hidden_layer_sizes=(16,), max_epochs=1, random_state=0
+    ).fit(X, y)
+    display = GenerationGridDisplay.from_estimator(clf, n_steps=2)
+    assert display.images.shape == (3, 2, 2, 8, 8)
 
 
 def test_rows_that_are_no_images_are_refused(digits_model):

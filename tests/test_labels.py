@@ -15,6 +15,11 @@ from sklearn_ssvae._labels import check_labels, encode_labels, is_unlabeled
         (np.array([3.0, np.nan, 7.0]), None),
         (np.array(["a", -1, "b"], dtype=object), -1),
         (np.array(["a", -1, "b"]), -1),
+        (np.array(["a", "-1", "b"], dtype=object), -1),
+        (pd.Series(["a", "-1", "b"]), -1),
+        (["a", -1, "b"], -1),
+        (["a", np.nan, "b"], np.nan),
+        (["a", None, "b"], None),
         (np.array(["a", None, "b"], dtype=object), None),
         (np.array(["a", None, "b"], dtype=object), np.nan),
         (np.array(["a", np.nan, "b"], dtype=object), None),
@@ -79,6 +84,18 @@ def test_a_label_beyond_the_known_classes_is_an_error():
 def test_strings_mixed_with_numbers_are_an_error():
     with pytest.raises(ValueError, match="mix strings with numbers"):
         encode_labels(np.array(["a", 1, -1], dtype=object))
+
+
+@pytest.mark.parametrize(("known", "later"), [(["a", "b"], [0, 1]), ([0, 1], ["0", "1"])])
+@pytest.mark.parametrize("grow", [False, True])
+def test_strings_and_numbers_do_not_become_classes_of_one_model(known, later, grow):
+    with pytest.raises(ValueError, match=r"mix strings with numbers: .* among the classes"):
+        encode_labels(np.array(later), classes=np.array(known), grow=grow)
+
+
+def test_whole_numbers_beside_missing_values_stay_whole():
+    y = check_labels(pd.Series([3, pd.NA, 7], dtype="Int64"))
+    assert encode_labels(y, unlabeled=None)[1].dtype.kind == "i"
 
 
 def test_missing_values_that_are_not_the_marker_are_an_error():

@@ -109,21 +109,27 @@ def test_without_a_pi_head_the_loss_is_the_elbo(outputs):
     )
 
 
-def test_imbalance_is_the_divergence_of_the_mean_pi_of_unlabeled_rows(outputs):
-    """Against torch.distributions; labeled rows do not count."""
+@pytest.mark.parametrize(
+    ("n_unlabeled", "weight"), [(math.inf, 16 / 25), (40, 16 / 25), (20, 4 / 13)]
+)
+def test_imbalance_is_the_divergence_of_the_mean_pi_with_rows_of_the_known_shares(
+    outputs, n_unlabeled, weight
+):
+    """Against torch.distributions: two unlabeled rows, that of 20 in all count as one."""
     logits, _, _, codes = outputs
     shares = torch.tensor([0.5, 0.3, 0.2])
-    mean = np.mean([torch.softmax(logits["0"][row], 0).numpy() for row in (1, 3)], axis=0)
-    expected = kl_divergence(Categorical(torch.from_numpy(mean)), Categorical(shares))
-    found = imbalance(logits["0"], codes[:, 0], shares)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    rows = [torch.softmax(logits["0"][row], 0) for row in (1, 3)]
+    mean = (1 - weight) * shares + weight * (rows[0] + rows[1]) / 2
+    expected = kl_divergence(Categorical(mean), Categorical(shares))
+    found = imbalance(logits["0"], codes[:, 0], shares, n_unlabeled)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_imbalance_of_labeled_rows_alone_is_zero(outputs):
     logits = outputs[0]["0"].requires_grad_()
     value = imbalance(logits, torch.zeros(6, dtype=torch.int64), torch.full((3,), 1 / 3))
     value.backward()
-    assert value.item() == 0
+    assert value.item() == pytest.approx(0, abs=1e-7)
     assert torch.equal(logits.grad, torch.zeros(6, 3))
 
 

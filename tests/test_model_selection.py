@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn import config_context
 from sklearn.datasets import load_digits
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, get_scorer
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -39,6 +40,18 @@ def test_labeled_rows_are_stratified(splitter, blobs):
     for _, test in splitter.split(X, y):
         counts = np.bincount(y[test])
         assert np.ptp(counts) <= 1
+
+
+def test_a_seed_without_a_shuffle_is_refused_as_by_scikit_learn_unless_set_later(blobs):
+    X, _, y = blobs
+    with pytest.raises(ValueError, match="random_state has no effect since shuffle is False"):
+        SemiSupervisedKFold(5, random_state=0)
+    splitter = SemiSupervisedKFold(5)
+    splitter.random_state = np.random.RandomState(0)  # as StackingClassifier does
+    for (_, test), (_, expected) in zip(
+        splitter.split(X, y), SemiSupervisedKFold(5).split(X, y)
+    ):
+        assert np.array_equal(test, expected)
 
 
 def test_folds_test_every_labeled_row_once(blobs):
@@ -78,6 +91,27 @@ def test_the_scorer_leaves_unlabeled_rows_out(container, blobs, make_classifier)
     expected = f1_score(y[labeled], clf.predict(container(X))[labeled], average="macro")
     scorer = make_semi_supervised_scorer("f1_macro")
     assert scorer(clf, container(X), y) == expected
+
+
+def test_weights_are_routed_to_the_labeled_rows(blobs, make_classifier):
+    X, _, y = blobs
+    weights = np.random.RandomState(0).uniform(size=len(X))
+    folds = KFold(2, shuffle=True, random_state=0)
+    with config_context(enable_metadata_routing=True):
+        weighted = get_scorer("accuracy").set_score_request(sample_weight=True)
+        scores = cross_val_score(
+            make_classifier(),
+            X,
+            y,
+            cv=folds,
+            scoring=make_semi_supervised_scorer(weighted),
+            params={"sample_weight": weights},
+        )
+    for score, (train, test) in zip(scores, folds.split(X)):
+        clf = make_classifier().fit(X[train], y[train])
+        rows = test[y[test] >= 0]
+        expected = accuracy_score(y[rows], clf.predict(X[rows]), sample_weight=weights[rows])
+        assert score == expected
 
 
 def test_the_scorer_refuses_a_test_set_without_labels(blobs, make_classifier):

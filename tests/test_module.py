@@ -6,7 +6,7 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 
 from sklearn_ssvae._likelihoods import LIKELIHOODS
-from sklearn_ssvae._module import SSVAE, TRIAL_SHARE
+from sklearn_ssvae._module import SSVAE, TRIAL_SHARE, unit_rows
 
 
 def _module(seed=0, **changes):
@@ -260,6 +260,14 @@ def test_inconsistency_is_the_change_of_pi_at_other_rows_and_the_adversary(
             _divergence(module, target, other[row : row + 1]) for other in others
         )
         assert found[row].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-37, 1e-24, 1.0, 1e30])
+def test_a_direction_has_length_one_however_small_the_gradient(size):
+    rows = torch.randn(3, 784, generator=torch.Generator().manual_seed(0))
+    rows[1] = 0
+    expected = rows.double() / rows.double().norm(dim=1, keepdim=True).clamp(min=1e-9)
+    torch.testing.assert_close(unit_rows(size * rows), expected.float())
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import numpy as np
@@ -6,7 +8,8 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 
 from sklearn_ssvae import SSVAEClassifier
-from sklearn_ssvae._net import CLEAR_EVERY, VANISHED, repeatable
+from sklearn_ssvae._batching import Rows
+from sklearn_ssvae._net import CLEAR_EVERY, VANISHED, one_thread, repeatable
 
 
 class _Recorder(Callback):
@@ -188,14 +191,24 @@ def test_ctrl_c_raises_and_leaves_the_estimator_unfitted(blobs, make_classifier)
     assert not hasattr(clf, "net_")
 
 
-def test_ctrl_c_in_partial_fit_keeps_the_last_state(blobs, make_classifier):
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_ctrl_c_keeps_the_model_of_before(method, blobs, make_classifier):
     X, _, y = blobs
     clf = make_classifier().fit(X, y)
     before = clf.predict_proba(X)
     clf.set_params(callbacks=[_InterruptAtEpoch(1)])
     with pytest.raises(KeyboardInterrupt):
-        clf.partial_fit(X, y)
+        getattr(clf, method)(X, y)
     assert np.array_equal(clf.predict_proba(X), before)
+
+
+def test_a_fit_that_is_refused_keeps_the_model_of_before(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier().fit(X, y)
+    before = vars(clf).copy()
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        clf.fit(X[:, :3], np.where(y == 0, 0, -1))
+    assert vars(clf) == before
 
 
 def test_a_loss_that_is_not_finite_says_where_and_what_to_do(blobs, make_classifier):
@@ -213,9 +226,10 @@ def test_weights_that_are_not_finite_after_the_last_step_are_found(blobs, make_c
         clf.fit(X, y)
 
 
-def test_divergence_keeps_the_last_finite_state(blobs, make_classifier):
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_divergence_keeps_the_last_finite_state(warm_start, blobs, make_classifier):
     X, _, y = blobs
-    clf = make_classifier(warm_start=True).fit(X, y)
+    clf = make_classifier(warm_start=warm_start).fit(X, y)
     before = clf.predict_proba(X)
     clf.set_params(callbacks=[_Poison(1, 1)])
     with pytest.raises(ValueError, match="The estimator is as it was"):
@@ -359,6 +373,32 @@ def test_history_has_every_term_of_every_epoch_and_their_sum(blobs, make_classif
     assert clf.n_iter_ == 4
 
 
+@pytest.mark.parametrize("params", [{}, {"alpha": np.inf}])
+def test_the_terms_of_held_out_rows_do_not_depend_on_the_batches(
+    params, blobs, make_classifier
+):
+    """A batch of few held-out rows may have no label at all."""
+    X, y_true, _ = blobs
+    y = np.where(np.arange(300) % 10 == 0, y_true, -1)
+    clf = make_classifier(early_stopping=True, max_epochs=1, **params).fit(X, y)
+    rows = Rows(X, np.where(np.arange(300) < 9, y_true, -1).astype(np.int32)[:, None])
+
+    def terms(batch_size):
+        net = clf.net_.set_params(batch_size=batch_size)
+        net.history.new_epoch()
+        net.run_single_epoch(
+            net.get_iterator(rows), training=False, prefix="valid", step_fn=net.validation_step
+        )
+        return {k: v for k, v in net.epoch_terms[-1].items() if k.startswith("valid_")}
+
+    whole, parts = terms(300), terms(8)
+    assert whole.keys() == parts.keys()
+    assert parts == pytest.approx(whole, rel=1e-4)
+    log_proba = clf.predict_log_proba(X[:9])
+    expected = -log_proba[np.arange(9), y_true[:9]].mean()
+    assert parts["valid_cross_entropy"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_history_keeps_no_record_of_batches(blobs, make_classifier):
     X, _, y = blobs
     clf = make_classifier(max_epochs=3).fit(X, y)
@@ -415,6 +455,33 @@ def test_one_thread_while_a_small_net_works_and_the_users_number_afterwards(
         make_classifier(max_epochs=1, callbacks=[NoteThreads()]).fit(X, y).predict(X)
         assert threads == [1]
         assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_overlapping_fits_leave_every_thread_the_users_number():
+    """Each thread has a number of its own, and there is one for threads to come."""
+    before = torch.get_num_threads()
+    barrier, numbers = threading.Barrier(4), []
+
+    def work(position):
+        with ExitStack() as stack:
+            for turn in range(4):
+                barrier.wait()
+                if turn == position:
+                    stack.enter_context(one_thread)
+                    stack.enter_context(one_thread)  # a prediction within a fit
+            assert torch.get_num_threads() == 1
+        numbers.append(torch.get_num_threads())
+
+    torch.set_num_threads(3)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+        with ThreadPoolExecutor(1) as pool:
+            numbers.append(pool.submit(torch.get_num_threads).result())
+        assert numbers == [3] * 5
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
 

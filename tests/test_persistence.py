@@ -42,6 +42,16 @@ def test_a_copy_gives_the_same_bits(copy_of, blobs, make_classifier, make_detect
     )
 
 
+@pytest.mark.parametrize("copy_of", [_reload, copy.deepcopy])
+def test_a_copy_leaves_torchs_generator_alone(copy_of, blobs, make_classifier):
+    """Or a copy in one thread would change the first weights of a fit in another."""
+    X, _, y = blobs
+    clf = make_classifier(max_epochs=1).fit(X, y)
+    before = torch.get_rng_state()
+    copy_of(clf)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_state_holds_arrays_and_plain_values_alone(blobs, make_classifier):
     X, _, y = blobs
     clf = make_classifier(warm_start=True, early_stopping=True).fit(X, y)

@@ -1,5 +1,6 @@
 """The priors of z against torch.distributions and slow loops."""
 
+import itertools
 import math
 
 import numpy as np
@@ -43,45 +44,34 @@ def test_kl_divergence_of_the_prior_itself_is_zero():
     assert StandardNormal(2, {}).kl_divergence(zeros, zeros).tolist() == [0.0] * 4
 
 
-def test_draws_are_standard_normal():
-    codes = torch.zeros(20000, 0, dtype=torch.int64)
-    z = StandardNormal(2, {}).sample(codes, (2,), torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(z.mean(0), 0, atol=0.03)
-    np.testing.assert_allclose(np.cov(z.T.numpy()), np.eye(2), atol=0.03)
+def test_under_the_normal_prior_a_style_is_z_whatever_the_class():
+    style = torch.randn(4, 2, dtype=torch.float64)
+    assert torch.equal(StandardNormal(2, {}).place(torch.arange(4)[:, None], style), style)
 
 
 # The class-conditional prior
 
 
-def test_divergences_from_the_components_are_those_of_torch_distributions(posterior):
-    prior = _class_conditional(3, {"0": 4})
-    expected = torch.stack(
-        [
-            distributions.kl_divergence(_normal(*posterior), _normal(m, s)).sum(1)
-            for m, s in zip(prior.means["0"], prior.log_vars["0"])
-        ],
-        dim=1,
-    )
-    torch.testing.assert_close(prior.component_divergences("0", *posterior), expected)
-
-
 def _slow_kl(prior, mean, log_var, logits, codes):
-    """Row by row, head by head, class by class."""
+    """Row by row, and one combination of the heads' classes after the other."""
     total = []
     for row in range(len(mean)):
-        kl = 0.0
+        pis = []
         for column, (name, values) in enumerate(logits.items()):
             n = len(prior.means[name])
             pi = torch.softmax(values[row][:n], 0).tolist()
             code = -1 if codes is None else int(codes[row, column])
-            if 0 <= code < n:
-                pi = [float(y == code) for y in range(n)]
-            for y, p in enumerate(pi):
-                if p:
-                    q = _normal(mean[row], log_var[row])
-                    of_y = _normal(prior.means[name][y], prior.log_vars[name][y])
-                    of_z = distributions.kl_divergence(q, of_y).sum().item()
-                    kl += p * of_z / len(logits) + p * math.log(p * n)
+            pis.append([float(y == code) for y in range(n)] if 0 <= code < n else pi)
+        kl = 0.0
+        for ys in itertools.product(*(range(len(pi)) for pi in pis)):
+            p = math.prod(pi[y] for pi, y in zip(pis, ys))
+            if p:
+                heads = list(zip(logits, ys))
+                m = sum(prior.means[name][y] for name, y in heads)
+                log_s = sum(prior.log_vars[name][y] for name, y in heads)
+                q = _normal(mean[row], log_var[row])
+                of_z = distributions.kl_divergence(q, _normal(m, log_s)).sum().item()
+                kl += p * (of_z + math.log(p * math.prod(map(len, pis))))
         total.append(kl)
     return total
 
@@ -106,7 +96,7 @@ def test_a_series_has_one_class_and_a_latent_vector_at_each_step(labels):
     np.testing.assert_allclose(found, _slow_kl(prior, *posterior, logits, codes))
 
 
-def test_several_heads_share_the_latent_space_and_add_their_classes(posterior):
+def test_means_and_log_variances_of_several_heads_add_up(posterior):
     prior = _class_conditional(3, {"0": 3, "1": 2})
     generator = torch.Generator().manual_seed(1)
     logits = {
@@ -118,23 +108,6 @@ def test_several_heads_share_the_latent_space_and_add_their_classes(posterior):
     np.testing.assert_allclose(found, _slow_kl(prior, *posterior, logits, codes))
 
 
-def test_the_divergence_of_several_heads_bounds_that_from_their_product(posterior):
-    """The product of normals, computed by hand: precisions add."""
-    prior = _class_conditional(3, {"0": 3, "1": 2})
-    codes = torch.tensor([[0, 1], [2, 0], [1, 1], [0, 0], [2, 1]])
-    logits = {"0": torch.zeros(5, 3).double(), "1": torch.zeros(5, 2).double()}
-    bound = prior.kl_divergence(*posterior, logits, codes) - math.log(6)
-    precisions = [torch.exp(-prior.log_vars[n][codes[:, i]]) / 2 for i, n in enumerate("01")]
-    precision = sum(precisions)
-    mean = (
-        sum(p * prior.means[n][codes[:, i]] for (i, n), p in zip(enumerate("01"), precisions))
-        / precision
-    )
-    product = distributions.Normal(mean, precision**-0.5)
-    exact = distributions.kl_divergence(_normal(*posterior), product).sum(1)
-    assert (bound >= exact).all()
-
-
 def test_known_anomalies_are_no_components(posterior):
     """Pi is normalized over the kinds that the density is fitted to."""
     prior = _class_conditional(3, {"0": 2})
@@ -144,15 +117,17 @@ def test_known_anomalies_are_no_components(posterior):
     np.testing.assert_allclose(found, _slow_kl(prior, *posterior, logits, codes))
 
 
-def test_draws_are_those_of_the_class():
-    prior = _class_conditional(2, {"0": 3})
-    codes = torch.full((20000, 1), 2)
-    z = prior.sample(codes, (2,), torch.Generator().manual_seed(0)).numpy()
-    scale = np.exp(0.5 * prior.log_vars["0"][2].numpy())
-    np.testing.assert_allclose(z.mean(0), prior.means["0"][2], atol=0.05)
-    np.testing.assert_allclose(z.std(0), scale, rtol=0.03)
-    steps = prior.sample(codes[:3], (4, 2), torch.Generator().manual_seed(0))
-    assert steps.shape == (3, 4, 2)
+def test_a_style_is_placed_in_the_distribution_of_the_class():
+    prior = _class_conditional(2, {"0": 3, "1": 2})
+    codes = torch.tensor([[2, 0], [1, 1], [2, 0]])
+    style = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z = prior.place(codes, style)
+    for row, (a, b) in enumerate(codes.tolist()):
+        mean = prior.means["0"][a] + prior.means["1"][b]
+        scale = torch.exp(0.5 * (prior.log_vars["0"][a] + prior.log_vars["1"][b]))
+        torch.testing.assert_close(z[row], mean + scale * style[row])
+    steps = prior.place(codes, style[:, None].expand(3, 4, 2))
+    torch.testing.assert_close(steps, z[:, None].expand(3, 4, 2))
 
 
 # Within the estimators
