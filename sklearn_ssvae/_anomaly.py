@@ -504,7 +504,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         if y is not None and epochs is None:
             self._warn_of_absent_anomalies(heads)
         is_normal = codes < np.array([head.n_density for head in heads])
-        verdicts = self._verdicts_of(X, reset)
+        verdicts = self._verdicts_of(X)
         in_density = is_normal.all(axis=1) & (verdicts != FALSE_NEGATIVE)
         if not in_density.any():
             raise ValueError(
@@ -529,7 +529,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             named["mixture"] = Head(np.arange(self.n_classes), *2 * (self.n_classes,))
             learned = np.full((len(X), 1), UNLABELED_CODE, dtype=np.int32)
         X_train = X
-        if not reset and len(self._feedback()[0]):
+        if hasattr(self, "feedback_X_"):
             X_train, learned = self._join_feedback(X, learned, verdicts)
             named["feedback"] = Head(FEEDBACK_CLASSES, 0, N_NORMAL_FEEDBACK)
             if rows is not None:
@@ -654,15 +654,14 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         state.pop("_neighbors", None)
         return state
 
-    def _verdicts_of(self, X, reset):
+    def _verdicts_of(self, X):
         """Code of the last verdict on each row, -1 where nobody has judged one like it."""
         codes = np.full(len(X), UNLABELED_CODE, dtype=np.int32)
-        if reset or not len(self._feedback()[0]):
+        if not hasattr(self, "feedback_X_"):
             return codes
-        X_feedback, verdicts = self._feedback()
         judged = {
             row.tobytes(): FEEDBACK_CLASSES.tolist().index(verdict)
-            for row, verdict in zip(X_feedback.astype(X.dtype), verdicts)
+            for row, verdict in zip(self.feedback_X_.astype(X.dtype), self.feedback_verdicts_)
         }
         for at, row in enumerate(X):
             codes[at] = judged.get(row.tobytes(), UNLABELED_CODE)
@@ -680,9 +679,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         n_contrast = min(len(rows), max(100, 5 * len(self.feedback_verdicts_)))
         column[self._random_state().choice(rows, n_contrast, replace=False)] = 0
         missing = self.feedback_X_.astype(X.dtype)
-        absent = _absent(missing, X[verdicts != UNLABELED_CODE])
-        missing = missing[absent]
-        judged = self._verdicts_of(missing, reset=False)
+        missing = missing[_absent(missing, X[verdicts != UNLABELED_CODE])]
+        judged = self._verdicts_of(missing)
         rest = np.full((len(missing), codes.shape[1]), UNLABELED_CODE, dtype=np.int32)
         codes = np.column_stack([np.vstack([codes, rest]), np.append(column, judged)])
         return np.concatenate([X, missing]), codes

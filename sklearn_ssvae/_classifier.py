@@ -20,6 +20,7 @@ from ._labels import (
     check_labels,
     check_same_kind,
     encode_columns,
+    encode_labels,
     is_unlabeled,
     labeled_values,
     stack_columns,
@@ -426,10 +427,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         if classes is None:
             classes = as_list(self.classes_)
         else:
-            given = [check_labels(c) for c in (classes if y.ndim == 2 else [classes])]
-            classes = [
-                np.unique(labeled_values(c, is_unlabeled(c, self.unlabeled))) for c in given
-            ]
+            given = classes if y.ndim == 2 else [classes]
+            classes = [encode_labels(check_labels(c), self.unlabeled)[1] for c in given]
             if start is self and not (
                 len(classes) == len(as_list(self.classes_))
                 and all(map(np.array_equal, classes, as_list(self.classes_)))
@@ -636,8 +635,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             known = ~is_unlabeled(of_factor, self.unlabeled)
             labeled |= known
             values = labeled_values(of_factor, ~known)
-            if len(values):
-                check_same_kind(values, guess)
+            check_same_kind(values, guess)
             right[known] &= values == guess[known]
         if not labeled.any():
             raise ValueError(

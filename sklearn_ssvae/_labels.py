@@ -135,12 +135,13 @@ def labeled_values(y, mask):
 
 def check_same_kind(values, classes):
     """Raise if labels are strings and the classes are not, or the other way round."""
-    value, known = values[:1].tolist()[0], classes[:1].tolist()[0]
-    if isinstance(value, str) != isinstance(known, str):
-        raise ValueError(
-            f"The labels in y mix strings with numbers: {value!r} is in y, and {known!r} is "
-            "among the classes of the model. Make all of them strings or all of them numbers."
-        )
+    for value, known in zip(values[:1].tolist(), classes[:1].tolist()):
+        if isinstance(value, str) != isinstance(known, str):
+            raise ValueError(
+                f"The labels in y mix strings with numbers: {value!r} is in y, and {known!r} "
+                "is among the classes of the model. Make all of them strings or all of them "
+                "numbers."
+            )
 
 
 def encode_labels(y, unlabeled=-1, classes=None, grow=False):
@@ -187,8 +188,7 @@ def encode_labels(y, unlabeled=-1, classes=None, grow=False):
     if classes is None:
         classes, codes[~mask] = np.unique(values, return_inverse=True)
         return codes, classes
-    if len(classes):
-        check_same_kind(values, classes)
+    check_same_kind(values, classes)
     if grow:
         classes = np.union1d(classes, values) if len(classes) else np.unique(values)
     unknown = np.setdiff1d(values, classes)

@@ -436,10 +436,11 @@ class SSVAENet(NeuralNet):
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             size = get_len(batch[0])
-            for name, value in step["terms"].items():
-                sums[name] = sums.get(name, 0.0) + size * value
-            n_rows += size
-            if not training:
+            if training:
+                for name, value in step["terms"].items():
+                    sums[name] = sums.get(name, 0.0) + size * value
+                n_rows += size
+            else:
                 held_out.append((*step["y_pred"], batch[1]))
             self.history.record_batch(f"{prefix}_loss", step["terms"]["loss"])
             self.history.record_batch(f"{prefix}_batch_size", size)

@@ -1,4 +1,4 @@
-"""The prior of the latent z: its divergence from the encoder's q(z|x), and its place."""
+"""The prior of the latent z: q(z|x)'s divergence from it, and the z of a class and style."""
 
 import math
 
