@@ -127,9 +127,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     beta : float, default=1.0
         Weight of the KL divergence in the ELBO, at least 0; 1 is the true ELBO, less
         reconstructs better, more keeps z closer to its prior.
-    consistency : float, default=0.0
+    consistency : float or "auto", default="auto"
         Weight, in nats of the ELBO, of the change of pi between a row and neighbors that
-        should have its kind, see `SSVAEClassifier`.
+        should have its kind, see `SSVAEClassifier`. "auto" is that of the classifier if pi
+        learns known anomalies, and 0 otherwise.
     augmentation : "auto", callable or None, default="auto"
         What changes a row and leaves its kind, see `SSVAEClassifier`. Only used if
         `consistency` is not 0.
@@ -148,7 +149,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         - the mean distance to the five nearest of at most 3,000 training rows in the
           encoder's hidden features; of an encoder of your own, what each ReLU of its
           `layers` gives, or else its output,
-        - the doubt ``-log max pi``, the largest among normal kinds, if there are kinds.
+        - the doubt ``-log max pi``, the largest among normal kinds, if there are kinds or
+          known anomalies.
 
         It is calibrated on a tenth of the rows, unlabeled ones if they can be had and
         1,000 at most, which stay out of the training; of fewer than 500 rows all are
@@ -161,7 +163,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     anomaly_labels : label or array-like of labels, default=None
         Labels in y that mean known anomalies. Such rows stay out of the density; pi
         learns to tell them from the normal kinds, and the decoder reads the share of pi
-        on normal kinds alone.
+        on normal kinds alone. Where they are the only labels, pi learns to tell them from
+        all other rows, and the decoder reads no class.
     max_epochs : int or "auto", default="auto"
         Epochs of a fit. One epoch passes every unlabeled row once. "auto" makes 2,000
         batches of them in 10 to 100 epochs, with the network "recurrent" in 10 to 300.
@@ -230,11 +233,12 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     class_prior_ : ndarray of shape (n_normal_classes,), or list of them
         Share of each normal kind among the rows labeled with one.
     history_ : dict of ndarray of shape (n_epochs,)
-        Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``
-        and ``cross_entropy`` as far as the model has them, and ``valid_...`` of held-out
-        rows. Nats a row, `log_prob` that of the standardised features.
-    alpha_ : float
-        The weight of the cross-entropy in use.
+        Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``,
+        ``cross_entropy`` and ``inconsistency`` as far as the model has them, and
+        ``valid_...`` of held-out rows. Nats a row, `log_prob` that of the standardised
+        features.
+    alpha_, consistency_ : float
+        The weights of the cross-entropy and of the consistency in use.
     likelihood_ : str
         The likelihood in use, one of the names of `likelihood`.
     prior_ : str
@@ -296,7 +300,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         decoder_label="auto",
         alpha="auto",
         beta=1.0,
-        consistency=0.0,
+        consistency="auto",
         augmentation="auto",
         labeled_fraction=0.1,
         anomaly_score="surprise",
@@ -512,29 +516,33 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
                 f"to: anomaly_labels={self.anomaly_labels!r}. Add rows that are normal or "
                 "unlabeled."
             )
-        # A head of a single class has nothing to learn.
-        named = {
-            str(column): head
-            for column, head in enumerate(heads)
-            if self.alpha != 0 and len(head.classes) > 1
-        }
-        learned = codes[:, [int(name) for name in named]]
+        named, learned = self._learned_heads(codes, heads, verdicts)
         held_out = self._hold_out(codes, in_density & (verdicts == UNLABELED_CODE))
-        # Known anomalies that no head learns are left out.
-        unlearned = [str(column) not in named for column in range(len(heads))]
-        trained = is_normal[:, unlearned].all(axis=1)
+        trained = np.ones(len(X), dtype=bool)
+        if self.alpha == 0:
+            trained = is_normal.all(axis=1)
         trained[held_out] = False
         rows = None if trained.all() else np.flatnonzero(trained)
-        if not named and self.prior == "class_conditional" and self.n_classes:
-            named["mixture"] = Head(np.arange(self.n_classes), *2 * (self.n_classes,))
-            learned = np.full((len(X), 1), UNLABELED_CODE, dtype=np.int32)
+        learns_anomalies = any(len(head.classes) > head.n_density for head in named.values())
         X_train = X
         if hasattr(self, "feedback_X_"):
             X_train, learned = self._join_feedback(X, learned, verdicts)
             named["feedback"] = Head(FEEDBACK_CLASSES, 0, N_NORMAL_FEEDBACK)
             if rows is not None:
                 rows = np.append(rows, np.arange(len(X), len(X_train)))
-        self._train(X_train, row_shape, learned, named, rows, start, epochs)
+        self._train(
+            X_train,
+            row_shape,
+            learned,
+            named,
+            rows,
+            start,
+            epochs,
+            clustered=learns_anomalies,
+        )
+        self._n_kinds = {
+            name: head.n_density for name, head in named.items() if name.isdigit()
+        }
         add = epochs is not None and not reset
         self._set_classes(heads, self._label_counts(codes, heads, add))
         self._score = self.anomaly_score
@@ -545,6 +553,29 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             self._calibrate(X, normal, held_out, add)
         self._set_threshold(X)
         return self
+
+    def _learned_heads(self, codes, heads, verdicts):
+        """Return the heads that pi learns, by name, and the codes of each.
+
+        Known anomalies that are the only labels of a column get a contrast class, as
+        verdicts do: all rows beside them. Neither decoder nor prior reads it.
+        """
+        named, columns = {}, []
+        for column, head in enumerate(heads):
+            code = codes[:, column]
+            if len(head.classes) and not head.n_density:
+                head = Head(np.append(None, head.classes), 0, 1)
+                code = np.where((code < 0) & (verdicts == FALSE_NEGATIVE), code, code + 1)
+            # A head of a single class has nothing to learn.
+            if self.alpha != 0 and len(head.classes) > 1:
+                named[str(column)] = head
+                columns.append(code)
+        generative = any(head.n_generative for head in named.values())
+        if not generative and self.prior == "class_conditional" and self.n_classes:
+            named["mixture"] = Head(np.arange(self.n_classes), *2 * (self.n_classes,))
+            columns.append(np.full(len(codes), UNLABELED_CODE, dtype=np.int32))
+        learned = np.stack(columns, axis=1) if columns else codes[:, :0]
+        return named, learned
 
     def _set_threshold(self, X):
         """Score the rows, or some of many, block by block, and set the threshold."""
@@ -609,15 +640,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
 
     def _measure(self, X):
         """Measure what the surprises of rows are made of, and the distance to neighbors."""
-        heads = {
-            name: n_normal
-            for name, n_normal in self._architecture["n_generative_classes"].items()
-            if name.isdigit() and n_normal  # no mixture, no feedback
-        }
-        n_own = 3 + bool(heads)
+        n_own = 3 + bool(self._n_kinds)
 
         def measure_block(module, x):
-            return measure(module, x, heads)
+            return measure(module, x, self._n_kinds)
 
         if getattr(self, "_neighbors", None) is None:
             module, row = self.net_.inference_module, self.reference_X_[:1]

@@ -177,7 +177,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         "prior": [StrOptions(set(PRIORS))],
         "decoder_label": [StrOptions({"auto", "predicted", "observed"}), None],
         "beta": [Interval(Real, 0, None, closed="left")],
-        "consistency": [Interval(Real, 0, None, closed="left")],
+        "consistency": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "augmentation": [StrOptions({"auto"}), callable, None],
         "labeled_fraction": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -566,6 +566,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             (name for name, kind in PRIORS.items() if isinstance(module.prior, kind)), None
         )
         self.alpha_ = net.criterion_.alpha
+        self.consistency_ = net.criterion_.consistency
         self._row_shape = tuple(row_shape)
         self._architecture = architecture
         self._net_classes = {name: head.classes for name, head in heads.items()}

@@ -260,10 +260,6 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         "prior": [StrOptions({"auto", *PRIORS})],
         "alpha": [Interval(Real, 0, np.inf, closed="right"), StrOptions({"auto"})],
         "beta": [*BaseSSVAE._parameter_constraints["beta"], StrOptions({"auto"})],
-        "consistency": [
-            *BaseSSVAE._parameter_constraints["consistency"],
-            StrOptions({"auto"}),
-        ],
         "learning_rate": [
             *BaseSSVAE._parameter_constraints["learning_rate"],
             StrOptions({"auto"}),
@@ -477,7 +473,6 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
                 or labels_follow_neighbors(X, codes)
             ),
         )
-        self.consistency_ = self.net_.criterion_.consistency
         if epochs is None:
             self._fit_variance(X)
         self._set_classes(heads, counts)

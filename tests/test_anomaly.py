@@ -162,37 +162,113 @@ def test_declared_anomalies_score_lower_than_as_unlabeled_rows(frauds, make_dete
     assert _auc(declared, normal, new_frauds) > _auc(hidden, normal, new_frauds)
 
 
-def test_declared_anomalies_without_kinds_stay_out_of_the_density(frauds, make_detector):
+@pytest.fixture
+def noting():
+    """Make a callback that notes batches, and a function that tells the codes of rows."""
+    batches = []
+
+    class NoteBatches(Callback):
+        def on_batch_end(self, net, batch, **kwargs):
+            batches.append([part.numpy() for part in batch])
+
+    def codes_of(X):
+        rows, codes = map(np.concatenate, zip(*batches))
+        batches.clear()
+        return [codes[(rows == x).all(axis=1)] for x in X]
+
+    return NoteBatches(), codes_of
+
+
+@pytest.fixture
+def only_frauds(frauds):
+    """Keep of the labels those of the known anomalies."""
     X, y = frauds
-    y = np.where(y == "fraud", y, "?")
-    params = {"unlabeled": "?", "max_epochs": 20}
-    declared = make_detector(**params, anomaly_labels="fraud").fit(X, y)
-    left_out = make_detector(**params).fit(X[y != "fraud"])
-    assert declared.history_["loss"].shape == left_out.history_["loss"].shape
-    assert declared.classes_.tolist() == ["fraud"]
-    np.testing.assert_allclose(
-        declared.score_samples(X).mean(), left_out.score_samples(X).mean(), rtol=0.2
-    )
+    return X, np.where(y == "fraud", y, "?")
 
 
-def test_anomalies_of_a_factor_that_no_head_learns_stay_out_of_the_density(
-    blobs, make_detector
-):
-    """Its only label is the anomaly's; the other factor has a head."""
+def test_known_anomalies_alone_are_told_from_all_other_rows(only_frauds, make_detector):
+    """Though half of the anomalies are among these; `alpha=0` merely leaves them out."""
+    X, y = only_frauds
+    params = {"unlabeled": "?", "anomaly_labels": "fraud", "max_epochs": 40}
+    aucs = [
+        _auc(make_detector(**params, alpha=alpha).fit(X, y), X[:300], X[330:])
+        for alpha in (0, "auto")
+    ]
+    assert aucs[0] < 0.7
+    assert aucs[1] > 0.9
+
+
+def test_known_anomalies_alone_stay_out_of_the_density(only_frauds, make_detector):
+    """They score about as far below normal rows as if there had been none in training."""
+    X, y = (part[:330] for part in only_frauds)
+    params = {"unlabeled": "?", "max_epochs": 60, "anomaly_score": "log_prob"}
+
+    def gap(det):
+        scores = det.score_samples(X)
+        return scores[:300].mean() - scores[300:].mean()
+
+    hidden = gap(make_detector(**params).fit(X))
+    without = gap(make_detector(**params).fit(X[:300]))
+    declared = gap(make_detector(**params, anomaly_labels="fraud").fit(X, y))
+    assert declared == pytest.approx(without, abs=(without - hidden) / 2)
+
+
+def test_alpha_zero_trains_on_no_known_anomaly(only_frauds, make_detector, noting):
+    X, y = only_frauds
+    callback, codes_of = noting
+    det = make_detector(unlabeled="?", anomaly_labels="fraud", alpha=0, callbacks=[callback])
+    det.set_params(anomaly_score="log_prob").fit(X, y)
+    assert [len(codes) for codes in codes_of(X[295:305])] == 5 * [5] + 5 * [0]
+
+
+def test_the_contrast_to_known_anomalies_is_no_class(only_frauds, make_detector):
+    X, y = only_frauds
+    for prior in ("normal", "class_conditional"):
+        det = make_detector(unlabeled="?", anomaly_labels="fraud", prior=prior).fit(X, y)
+        assert det.classes_.tolist() == ["fraud"]
+        assert det.class_count_.tolist() == [30]
+        assert det.prior_ == "normal"
+        assert det.sample(2)[1] is None
+        with pytest.raises(ValueError, match="so none can be asked for"):
+            det.sample(1, y="fraud")
+
+
+def test_a_factor_may_have_known_anomalies_alone(blobs, make_detector, noting):
+    """All other rows are their contrast, but for those that were judged to be anomalies."""
     X, y, _ = blobs
     odd = np.arange(300) >= 250
     factors = np.column_stack([np.where(y == 0, 0, 1), np.where(odd, 7, -1)])
-    rows = []
-
-    class NoteRows(Callback):
-        def on_batch_end(self, net, batch, **kwargs):
-            rows.append(batch[0].numpy())
-
-    det = make_detector(anomaly_labels=7, max_epochs=1, callbacks=[NoteRows()])
+    callback, codes_of = noting
+    det = make_detector(anomaly_labels=7, callbacks=[callback])
     det.set_params(anomaly_score="log_prob").fit(X, factors)
-    trained = np.concatenate(rows)
-    assert len(trained) == 250
-    assert not (trained[:, None] == X[odd]).all(axis=2).any()
+    assert [classes.tolist() for classes in det.classes_] == [[0, 1], [7]]
+    kinds = det.sample(50)[1]
+    assert set(kinds.tolist()) == {0, 1}
+    assert [set(codes[:, 1]) for codes in codes_of(X[[0, 5, 299]])] == [{0}, {0}, {1}]
+    det.fit_feedback(X, factors, X_feedback=X[:5], verdicts=["false_negative"] * 5)
+    assert [codes[-1, 1] for codes in codes_of(X[[0, 5, 299]])] == [-1, 0, 1]
+
+
+def test_kinds_join_known_anomalies_later(only_frauds, frauds, make_detector):
+    X, y = only_frauds
+    det = make_detector(unlabeled="?", anomaly_labels="fraud").partial_fit(X, y)
+    before = det.net_.module_.pi["0"].weight[1].clone()
+    det.set_params(learning_rate=1e-30).partial_fit(*frauds)
+    assert det.classes_.tolist() == ["a", "b", "c", "fraud"]
+    assert (det.net_.module_.pi["0"].weight[3] == before).all()
+
+
+def test_pi_is_made_consistent_where_it_learns_known_anomalies(
+    frauds, only_frauds, make_detector
+):
+    X, y = frauds
+    params = {"unlabeled": "?", "max_epochs": 1}
+    assert make_detector(**params).fit(X, np.where(y == "fraud", "?", y)).consistency_ == 0
+    for X, y in (frauds, only_frauds):
+        det = make_detector(**params, anomaly_labels="fraud").fit(X, y)
+        assert det.consistency_ == 8
+        assert "inconsistency" in det.history_
+        assert det.set_params(alpha=0).fit(X, y).consistency_ == 0
 
 
 def test_a_declared_label_that_no_row_has_warns(frauds, make_detector):
