@@ -22,7 +22,9 @@ from ._scores import (
     N_NORMAL_FEEDBACK,
     adjust,
     calibrate,
+    describe_bulk,
     elbo,
+    log_distance_from_bulk,
     log_feedback_factor,
     mean_distance,
     measure,
@@ -149,6 +151,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         - the mean distance to the five nearest of at most 3,000 training rows in the
           encoder's hidden features; of an encoder of your own, what each ReLU of its
           `layers` gives, or else its output,
+        - of tables, the Mahalanobis distance from the bulk of those rows in the ten leading
+          directions of the same features: anomalies may be one another's neighbors,
         - the doubt ``-log max pi``, the largest among normal kinds, if there are kinds or
           known anomalies.
 
@@ -653,15 +657,18 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             reference = self._apply(measure_block, self.reference_X_, n_out)[:, n_own:]
             n_neighbors = min(N_NEIGHBORS + 1, len(reference))
             index = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute")
-            self._neighbors = reference, index.fit(reference)
-        reference, index = self._neighbors
+            self._neighbors = reference, index.fit(reference), describe_bulk(reference)
+        reference, index, bulk = self._neighbors
         out = self._apply(measure_block, X, n_own + reference.shape[1])
         features = out[:, n_own:]
         nearest = index.kneighbors(features, return_distance=False)
         # Their distances by differences: those of the search lose half of the digits.
         distances = np.linalg.norm(features[:, None] - reference[nearest], axis=2)
         lengths = np.linalg.norm(features, axis=1)
-        return out[:, :n_own], mean_distance(distances, lengths)
+        own = out[:, :n_own]
+        if len(self._architecture["input_shape"]) == 1:
+            own = np.insert(own, [3], log_distance_from_bulk(features, bulk), axis=1)
+        return own, mean_distance(distances, lengths)
 
     def _score_samples(self, X):
         if self._score == "log_prob":

@@ -15,7 +15,13 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_ssvae import SSVAEAnomalyDetector
-from sklearn_ssvae._scores import calibrate, mean_distance, surprises
+from sklearn_ssvae._scores import (
+    calibrate,
+    describe_bulk,
+    log_distance_from_bulk,
+    mean_distance,
+    surprises,
+)
 from sklearn_ssvae.networks import DenseDecoder
 
 SCORES = ["surprise", "elbo", "log_prob"]
@@ -54,18 +60,18 @@ def _hidden(det, X):
     return hidden, weights
 
 
+def _features(det, X):
+    """Hidden layers side by side, each vector divided by the root of its length."""
+    return np.hstack(
+        [h / np.sqrt(np.linalg.norm(h, axis=1))[:, None] for h in _hidden(det, X)[0]]
+    )
+
+
 def _distance(det, X):
     """Mean distance to the five nearest reference rows other than the row itself."""
-
-    def features(rows):
-        scaled = [
-            h / np.sqrt(np.linalg.norm(h, axis=1))[:, None] for h in _hidden(det, rows)[0]
-        ]
-        return np.hstack(scaled)
-
-    reference = features(det.reference_X_)
+    reference = _features(det, det.reference_X_)
     means = []
-    for row in features(X):
+    for row in _features(det, X):
         distances = sorted(np.sqrt(((row - reference) ** 2).sum(axis=1)))
         if distances[0] < 1e-6:
             distances = distances[1:]
@@ -95,15 +101,41 @@ def _near(det, X, normal):
     return _surprise(np.log(d + floor), np.log(of_normal + floor))
 
 
+def _from_bulk(det, X):
+    """Log of the squared Mahalanobis distance from the bulk, row by row."""
+    reference = _features(det, det.reference_X_)
+    middle = reference.mean(axis=0)
+    directions = np.linalg.svd(reference - middle)[2][:10]
+    rows = (reference - middle) @ directions.T
+    bulk = rows
+    for _ in range(11):
+        covariance = np.cov(bulk.T, bias=True)
+        covariance += 0.03 * np.trace(covariance) / 10 * np.eye(10)
+        center, precision = bulk.mean(axis=0), np.linalg.inv(covariance)
+        squares = [(row - center) @ precision @ (row - center) for row in rows]
+        bulk = rows[squares <= np.quantile(squares, 0.9)]
+    differences = (_features(det, X) - middle) @ directions.T - center
+    return np.log([d @ precision @ d for d in differences])
+
+
+def _table_surprise(det, X, normal):
+    """Surprise of a table's rows without labels."""
+    return (
+        _surprise(-_elbo(det, X), -_elbo(det, normal))
+        + _near(det, X, normal)
+        + _surprise(_from_bulk(det, X), _from_bulk(det, normal))
+    )
+
+
 # Terms
 
 
-def test_the_score_of_a_table_is_error_and_neighbors(blobs, make_detector):
+def test_the_score_of_a_table_is_error_neighbors_and_bulk(blobs, make_detector):
     X, *_ = blobs
     det = make_detector(hidden_layer_sizes=(16, 8)).fit(X)
     normal = det.reference_X_
     assert len(normal) == len(X)
-    expected = _surprise(-_elbo(det, X), -_elbo(det, normal)) + _near(det, X, normal)
+    expected = _table_surprise(det, X, normal)
     np.testing.assert_allclose(det.score_samples(X), -expected, rtol=1e-5)
 
 
@@ -117,12 +149,28 @@ def test_kinds_add_the_doubt_about_them(blobs, make_detector):
         logits = hidden[-1] @ weights["pi.0.weight"].T + weights["pi.0.bias"]
         return np.log(-log_softmax(logits, axis=1).max(axis=1) + 1e-12)
 
-    expected = (
-        _surprise(-_elbo(det, X), -_elbo(det, normal))
-        + _near(det, X, normal)
-        + _surprise(doubt(X), doubt(normal))
-    )
+    expected = _table_surprise(det, X, normal) + _surprise(doubt(X), doubt(normal))
     np.testing.assert_allclose(det.score_samples(X), -expected, rtol=1e-5)
+
+
+def test_a_few_rows_that_lie_together_neither_move_nor_widen_the_bulk():
+    rng = np.random.RandomState(0)
+    normal = rng.normal(size=(960, 6))
+    clump = [8, 0, 0, 0, 0, 0] + 0.1 * rng.normal(size=(40, 6))
+    with_clump, without = map(describe_bulk, (np.vstack([normal, clump]), normal))
+    np.testing.assert_allclose(with_clump[0], without[0], atol=0.1)
+    far = [log_distance_from_bulk(clump, bulk) for bulk in (with_clump, without)]
+    np.testing.assert_allclose(*far, atol=0.2)
+
+
+def test_anomalies_among_the_rows_that_lie_together_are_found(make_detector):
+    """They are one another's neighbors, and are learned; but far from where the others are."""
+    rng = np.random.RandomState(0)
+    normal = rng.normal(size=(560, 2)) @ rng.normal(size=(2, 6))
+    clump = 2.5 * normal.std(axis=0) * [1, -1, 1, -1, 1, -1] + np.zeros((40, 6))
+    X = np.vstack([normal, clump]) + 0.3 * rng.normal(size=(600, 6))
+    det = make_detector(hidden_layer_sizes=(64, 32), max_epochs=100).fit(X)
+    assert roc_auc_score(np.arange(600) < 560, det.score_samples(X)) > 0.95
 
 
 def test_the_error_of_an_image_is_seen_against_its_hardness(digits, make_detector):
