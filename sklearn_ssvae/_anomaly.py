@@ -10,6 +10,7 @@ from sklearn.base import OutlierMixin, _fit_context
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
@@ -23,8 +24,8 @@ from ._scores import (
     adjust,
     calibrate,
     describe_bulk,
+    distance_from_bulk,
     elbo,
-    log_distance_from_bulk,
     log_feedback_factor,
     mean_distance,
     measure,
@@ -36,6 +37,9 @@ from ._scores import (
 MAX_REFERENCE = 3000
 MAX_VALUES = 2**24
 N_NEIGHBORS = 5
+
+# Directions of the hidden features in which their bulk is described.
+N_DIRECTIONS = 10
 
 # A tenth of the rows calibrates the score, within these bounds.
 MIN_HELD_OUT = 50
@@ -57,6 +61,13 @@ def _absent(rows, known):
     """Tell which rows are not among the known ones."""
     at_hand = {row.tobytes() for row in known}
     return [row.tobytes() not in at_hand for row in rows.astype(known.dtype)]
+
+
+def _leading_directions(features):
+    """Find the directions in which rows vary most, orthonormal."""
+    n_directions = min(N_DIRECTIONS, *features.shape)
+    centered = features - features.mean(axis=0)
+    return randomized_svd(centered, n_directions, random_state=0)[2]
 
 
 def _tukey_fence(scores):
@@ -150,9 +161,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
           variation of the image,
         - the mean distance to the five nearest of at most 3,000 training rows in the
           encoder's hidden features; of an encoder of your own, what each ReLU of its
-          `layers` gives, or else its output,
-        - of tables, the Mahalanobis distance from the bulk of those rows in the ten leading
-          directions of the same features: anomalies may be one another's neighbors,
+          `layers` gives, or else its output; of tables, or the Mahalanobis distance from
+          the bulk of those rows in the ten leading directions of these features, whichever
+          surprises more: anomalies that lie together are one another's neighbors,
         - the doubt ``-log max pi``, the largest among normal kinds, if there are kinds or
           known anomalies.
 
@@ -643,7 +654,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         self._calibration = calibrate(*self._measure(rows))
 
     def _measure(self, X):
-        """Measure what the surprises of rows are made of, and the distance to neighbors."""
+        """Measure what the surprises of rows are made of, and how far off the rows are."""
         n_own = 3 + bool(self._n_kinds)
 
         def measure_block(module, x):
@@ -657,7 +668,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             reference = self._apply(measure_block, self.reference_X_, n_out)[:, n_own:]
             n_neighbors = min(N_NEIGHBORS + 1, len(reference))
             index = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute")
-            self._neighbors = reference, index.fit(reference), describe_bulk(reference)
+            directions = _leading_directions(reference)
+            bulk = describe_bulk(reference, directions)
+            self._neighbors = reference, index.fit(reference), bulk
         reference, index, bulk = self._neighbors
         out = self._apply(measure_block, X, n_own + reference.shape[1])
         features = out[:, n_own:]
@@ -665,10 +678,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         # Their distances by differences: those of the search lose half of the digits.
         distances = np.linalg.norm(features[:, None] - reference[nearest], axis=2)
         lengths = np.linalg.norm(features, axis=1)
-        own = out[:, :n_own]
+        far = [mean_distance(distances, lengths)]
         if len(self._architecture["input_shape"]) == 1:
-            own = np.insert(own, [3], log_distance_from_bulk(features, bulk), axis=1)
-        return own, mean_distance(distances, lengths)
+            far.append(distance_from_bulk(features, bulk))
+        return out[:, :n_own], np.stack(far, axis=1)
 
     def _score_samples(self, X):
         if self._score == "log_prob":

@@ -1,11 +1,11 @@
 """Anomaly scores: what one pass over the rows gives, calibration, and how feedback acts.
 
-The score "surprise" of a row is the sum of up to four terms, each on its own evidence:
+The score "surprise" of a row is the sum of up to three terms, each on its own evidence:
 
 - the error of its reconstruction: of an image, given how hard the image is; of any other
   row the negative ELBO,
-- the distance to its nearest neighbors among normal rows, in the encoder's hidden features,
-- of tables, the distance from the bulk of those rows in the same features,
+- the distance to its nearest neighbors among normal rows, in the encoder's hidden features;
+  of a table's row, or that from the bulk of those rows, whichever surprises more,
 - the doubt of pi about its kind, where kinds were learned.
 
 Each term is brought to one scale, that of a surprise ``-log p`` with p the share of normal
@@ -16,7 +16,6 @@ import copy
 
 import numpy as np
 import torch
-from sklearn.utils.extmath import randomized_svd
 from torch import nn
 
 # The classes of the pi head that learns from feedback, and how many of them, the first
@@ -31,10 +30,9 @@ MAX_LOG_FACTOR = 20.0
 # Below this a value counts as zero: keeps logarithms finite.
 TINY = 1e-12
 
-# The bulk of the rows: in how many directions it is described, which share of the rows it has,
-# how often that share is chosen anew, and the part of the mean variance that is added to
-# each, or directions without any would decide alone.
-N_DIRECTIONS = 10
+# The bulk of the rows: which share of them it has, how often that is chosen anew, and the
+# part of the mean variance that is added to each direction's, or those without any would
+# decide alone.
 BULK = 0.9
 N_CONCENTRATIONS = 10
 RIDGE = 0.03
@@ -196,8 +194,8 @@ def mean_distance(distances, lengths):
     return np.where(is_own, distances[:, 1:].mean(axis=1), distances[:, :-1].mean(axis=1))
 
 
-def describe_bulk(features):
-    """Learn where the bulk of the rows lies in their leading directions.
+def describe_bulk(features, directions):
+    """Learn where the bulk of the rows lies, in some directions.
 
     Center and covariance are those of the nine tenths of the rows that are nearest by them,
     found in concentration steps from all rows (Rousseeuw and Van Driessen 1999). Among
@@ -207,6 +205,8 @@ def describe_bulk(features):
     ----------
     features : ndarray of shape (n, n_hidden)
         Hidden features of the reference rows.
+    directions : ndarray of shape (n_directions, n_hidden)
+        Orthonormal, those in which the rows vary most.
 
     Returns
     -------
@@ -216,8 +216,6 @@ def describe_bulk(features):
         Brings differences from it to unit variance in each of the directions.
     """
     middle = features.mean(axis=0)
-    n_directions = min(N_DIRECTIONS, *features.shape)
-    _, _, directions = randomized_svd(features - middle, n_directions, random_state=0)
     x = (features - middle) @ directions.T
     nearest = np.full(len(x), True)
     for _ in range(N_CONCENTRATIONS + 1):
@@ -230,28 +228,27 @@ def describe_bulk(features):
     return middle + mean @ directions, directions.T @ (axes / scale)
 
 
-def log_distance_from_bulk(features, bulk):
-    """Logarithm of the squared Mahalanobis distance, see `describe_bulk`, shape (n, 1)."""
+def distance_from_bulk(features, bulk):
+    """Mahalanobis distance of each row, see `describe_bulk`, shape (n,)."""
     center, whitening = bulk
-    squares = np.square((features - center) @ whitening).sum(axis=1, keepdims=True)
-    return np.log(squares + TINY)
+    return np.linalg.norm((features - center) @ whitening, axis=1)
 
 
-def _terms(measures, distance, calibration):
+def _terms(measures, distances, calibration):
     error = measures[:, 0] - measures[:, 1:3] @ calibration["hardness"]
-    near = np.log(distance + calibration["shortest"])
-    return np.column_stack([error, near, measures[:, 3:]])
+    far = np.log(distances + calibration["shortest"])
+    return np.column_stack([error, far, measures[:, 3:]])
 
 
-def calibrate(measures, distance):
+def calibrate(measures, distances):
     """Learn from normal rows the hardness of images, and each term's center and scale.
 
     Parameters
     ----------
-    measures : ndarray of shape (n, 3 to 5)
-        Error, two measures of hardness, and further terms as they are.
-    distance : ndarray of shape (n,)
-        Mean distance of each row to its neighbors.
+    measures : ndarray of shape (n, 3 or 4)
+        The first columns of `measure`, without hidden features.
+    distances : ndarray of shape (n, 1 or 2)
+        Mean distance of each row to its neighbors and, of tables, that from the bulk.
 
     Returns
     -------
@@ -262,16 +259,16 @@ def calibrate(measures, distance):
     calibration = {
         "hardness": np.linalg.lstsq(centered[:, 1:3], centered[:, 0])[0],
         # Rows that come many times are at no distance from one another.
-        "shortest": np.asarray(1e-3 * distance.mean() + TINY),
+        "shortest": 1e-3 * distances.mean(axis=0) + TINY,
     }
-    terms = _terms(measures, distance, calibration)
+    terms = _terms(measures, distances, calibration)
     center, high = np.quantile(terms, [0.5, 0.9], axis=0)
     # The logistic distribution that has the same median and the same highest tenth.
     scale = np.maximum(high - center, MIN_SPREAD) / np.log(9)
     return {**calibration, "center": center, "scale": scale}
 
 
-def surprises(measures, distance, calibration):
+def surprises(measures, distances, calibration):
     r"""Bring the terms of each row to the scale of a surprise.
 
     .. math:: -\log p = \log(1 + e^{(term - center) / scale})
@@ -281,18 +278,20 @@ def surprises(measures, distance, calibration):
 
     Parameters
     ----------
-    measures, distance : ndarray
+    measures, distances : ndarray
         Of the rows, as in `calibrate`.
     calibration : dict of ndarray
         Made by `calibrate`.
 
     Returns
     -------
-    surprises : ndarray of shape (n, 2 to 4)
-        Not negative, in nats: of the error, the distance and the further terms.
+    surprises : ndarray of shape (n, 2 or 3)
+        Not negative, in nats: of the error, the larger of the distances' and of the doubt.
     """
-    terms = _terms(measures, distance, calibration)
-    return np.logaddexp(0.0, (terms - calibration["center"]) / calibration["scale"])
+    terms = _terms(measures, distances, calibration)
+    each = np.logaddexp(0.0, (terms - calibration["center"]) / calibration["scale"])
+    error, far, doubt = np.split(each, [1, 1 + distances.shape[1]], axis=1)
+    return np.hstack([error, far.max(axis=1, keepdims=True), doubt])
 
 
 # Feedback

@@ -194,7 +194,7 @@ def test_known_anomalies_alone_are_told_from_all_other_rows(only_frauds, make_de
         _auc(make_detector(**params, alpha=alpha).fit(X, y), X[:300], X[330:])
         for alpha in (0, "auto")
     ]
-    assert aucs[0] < 0.7
+    assert aucs[0] < 0.8
     assert aucs[1] > 0.9
 
 

@@ -18,7 +18,7 @@ from sklearn_ssvae import SSVAEAnomalyDetector
 from sklearn_ssvae._scores import (
     calibrate,
     describe_bulk,
-    log_distance_from_bulk,
+    distance_from_bulk,
     mean_distance,
     surprises,
 )
@@ -95,14 +95,14 @@ def _surprise(term, of_normal):
     return -np.log(1 / (1 + np.exp(z)))
 
 
-def _near(det, X, normal):
-    d, of_normal = _distance(det, X), _distance(det, normal)
+def _far(det, X, normal, distance=_distance):
+    d, of_normal = distance(det, X), distance(det, normal)
     floor = 1e-3 * of_normal.mean()
     return _surprise(np.log(d + floor), np.log(of_normal + floor))
 
 
 def _from_bulk(det, X):
-    """Log of the squared Mahalanobis distance from the bulk, row by row."""
+    """Mahalanobis distance from the bulk, row by row."""
     reference = _features(det, det.reference_X_)
     middle = reference.mean(axis=0)
     directions = np.linalg.svd(reference - middle)[2][:10]
@@ -115,22 +115,19 @@ def _from_bulk(det, X):
         squares = [(row - center) @ precision @ (row - center) for row in rows]
         bulk = rows[squares <= np.quantile(squares, 0.9)]
     differences = (_features(det, X) - middle) @ directions.T - center
-    return np.log([d @ precision @ d for d in differences])
+    return np.sqrt([d @ precision @ d for d in differences])
 
 
 def _table_surprise(det, X, normal):
     """Surprise of a table's rows without labels."""
-    return (
-        _surprise(-_elbo(det, X), -_elbo(det, normal))
-        + _near(det, X, normal)
-        + _surprise(_from_bulk(det, X), _from_bulk(det, normal))
-    )
+    far = np.maximum(_far(det, X, normal), _far(det, X, normal, _from_bulk))
+    return _surprise(-_elbo(det, X), -_elbo(det, normal)) + far
 
 
 # Terms
 
 
-def test_the_score_of_a_table_is_error_neighbors_and_bulk(blobs, make_detector):
+def test_the_score_of_a_table_is_error_and_neighbors_or_bulk(blobs, make_detector):
     X, *_ = blobs
     det = make_detector(hidden_layer_sizes=(16, 8)).fit(X)
     normal = det.reference_X_
@@ -157,10 +154,12 @@ def test_a_few_rows_that_lie_together_neither_move_nor_widen_the_bulk():
     rng = np.random.RandomState(0)
     normal = rng.normal(size=(960, 6))
     clump = [8, 0, 0, 0, 0, 0] + 0.1 * rng.normal(size=(40, 6))
-    with_clump, without = map(describe_bulk, (np.vstack([normal, clump]), normal))
+    with_clump, without = (
+        describe_bulk(rows, np.eye(6)) for rows in (np.vstack([normal, clump]), normal)
+    )
     np.testing.assert_allclose(with_clump[0], without[0], atol=0.1)
-    far = [log_distance_from_bulk(clump, bulk) for bulk in (with_clump, without)]
-    np.testing.assert_allclose(*far, atol=0.2)
+    far = [distance_from_bulk(clump, bulk) for bulk in (with_clump, without)]
+    np.testing.assert_allclose(*far, rtol=0.1)
 
 
 def test_anomalies_among_the_rows_that_lie_together_are_found(make_detector):
@@ -194,7 +193,7 @@ def test_the_error_of_an_image_is_seen_against_its_hardness(digits, make_detecto
     design = np.column_stack([np.ones(len(b)), b[:, 1:]])
     weights = np.linalg.lstsq(design, b[:, 0])[0]
     left = [m[:, 0] - np.column_stack([np.ones(len(m)), m[:, 1:]]) @ weights for m in (a, b)]
-    expected = _surprise(*left) + _near(det, images, normal)
+    expected = _surprise(*left) + _far(det, images, normal)
     np.testing.assert_allclose(det.score_samples(images), -expected, rtol=1e-5)
 
 
@@ -231,20 +230,31 @@ def test_a_row_like_a_known_anomaly_is_surprising_however_sure_pi_is(blobs, make
 def test_the_middle_row_and_the_highest_tenth_are_where_they_belong():
     rng = np.random.RandomState(0)
     measures = np.column_stack([rng.normal(size=2001), np.zeros((2001, 2)), rng.rand(2001)])
-    distance = rng.gamma(2.0, size=2001)
-    found = surprises(measures, distance, calibrate(measures, distance))
+    distances = rng.gamma(2.0, size=(2001, 1))
+    found = surprises(measures, distances, calibrate(measures, distances))
     assert found.shape == (2001, 3)
     assert (found > 0).all()
     np.testing.assert_allclose(np.median(found, axis=0), np.log(2))
     np.testing.assert_allclose(np.quantile(found, 0.9, axis=0), np.log(10))
 
 
+def test_of_two_distances_the_one_that_surprises_more_counts():
+    rng = np.random.RandomState(0)
+    measures, distances = rng.normal(size=(500, 3)), rng.gamma(2.0, size=(500, 2))
+    both = surprises(measures, distances, calibrate(measures, distances))
+    each = [
+        surprises(measures, column[:, None], calibrate(measures, column[:, None]))[:, 1]
+        for column in distances.T
+    ]
+    np.testing.assert_allclose(both[:, 1], np.maximum(*each))
+
+
 def test_terms_that_hardly_vary_stay_finite_and_small():
-    measures, distance = np.zeros((20, 4)), np.zeros(20)
-    calibration = calibrate(measures, distance)
-    found = surprises(measures, distance, calibration)
+    measures, distances = np.zeros((20, 4)), np.zeros((20, 1))
+    calibration = calibrate(measures, distances)
+    found = surprises(measures, distances, calibration)
     np.testing.assert_allclose(found, np.log(2))
-    far = surprises(measures + np.eye(4)[0], distance, calibration)
+    far = surprises(measures + np.eye(4)[0], distances, calibration)
     assert np.isfinite(far).all()
 
 
