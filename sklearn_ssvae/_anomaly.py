@@ -66,8 +66,12 @@ def _absent(rows, known):
 def _leading_directions(features):
     """Find the directions in which rows vary most, orthonormal."""
     n_directions = min(N_DIRECTIONS, *features.shape)
-    centered = features - features.mean(axis=0)
-    return randomized_svd(centered, n_directions, random_state=0)[2]
+    return randomized_svd(
+        features - features.mean(axis=0),
+        n_directions,
+        power_iteration_normalizer="QR",
+        random_state=0,
+    )[2]
 
 
 def _tukey_fence(scores):
