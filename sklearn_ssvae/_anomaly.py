@@ -537,12 +537,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             )
         named, learned = self._learned_heads(codes, heads, verdicts)
         held_out = self._hold_out(codes, in_density & (verdicts == UNLABELED_CODE))
-        trained = np.ones(len(X), dtype=bool)
-        if self.alpha == 0:
-            trained = is_normal.all(axis=1)
+        trained = is_normal.all(axis=1) if self.alpha == 0 else np.full(len(X), True)
         trained[held_out] = False
         rows = None if trained.all() else np.flatnonzero(trained)
-        learns_anomalies = any(len(head.classes) > head.n_density for head in named.values())
+        learns_anomalies = any(head.has_anomalies for head in named.values())
         X_train = X
         if hasattr(self, "feedback_X_"):
             X_train, learned = self._join_feedback(X, learned, verdicts)
@@ -672,8 +670,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             reference = self._apply(measure_block, self.reference_X_, n_out)[:, n_own:]
             n_neighbors = min(N_NEIGHBORS + 1, len(reference))
             index = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute")
-            directions = _leading_directions(reference)
-            bulk = describe_bulk(reference, directions)
+            bulk = None
+            if len(self._architecture["input_shape"]) == 1:
+                bulk = describe_bulk(reference, _leading_directions(reference))
             self._neighbors = reference, index.fit(reference), bulk
         reference, index, bulk = self._neighbors
         out = self._apply(measure_block, X, n_own + reference.shape[1])
@@ -683,7 +682,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         distances = np.linalg.norm(features[:, None] - reference[nearest], axis=2)
         lengths = np.linalg.norm(features, axis=1)
         far = [mean_distance(distances, lengths)]
-        if len(self._architecture["input_shape"]) == 1:
+        if bulk is not None:
             far.append(distance_from_bulk(features, bulk))
         return out[:, :n_own], np.stack(far, axis=1)
 

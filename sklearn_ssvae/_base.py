@@ -532,7 +532,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             train = train.subset(rows)
         if self.early_stopping:
             train, valid = self._split_validation(train, rng)
-        anomalies = any(head.n_density < len(head.classes) for head in heads.values())
+        anomalies = any(head.has_anomalies for head in heads.values())
         net = self._new_net(
             module.to(device),
             generator,

@@ -26,6 +26,11 @@ class Head(NamedTuple):
     n_generative: int
     n_density: int
 
+    @property
+    def has_anomalies(self):
+        """Whether rows of some of its classes are left out of the density."""
+        return self.n_density < len(self.classes)
+
 
 def _is_missing(value):
     """Whether one value is None, NaN, NaT or pandas' NA."""

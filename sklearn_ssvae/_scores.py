@@ -6,7 +6,7 @@ The score "surprise" of a row is the sum of up to three terms, each on its own e
   row the negative ELBO,
 - the distance to its nearest neighbors among normal rows, in the encoder's hidden features;
   of a table's row, or that from the bulk of those rows, whichever surprises more,
-- the doubt of pi about its kind, where kinds were learned.
+- the doubt of pi about its kind, where kinds or known anomalies were learned.
 
 Each term is brought to one scale, that of a surprise ``-log p`` with p the share of normal
 rows that have at least as large a value.

@@ -82,6 +82,12 @@ def measure(name, args, seed):
     ]
 
 
+def table_row(name, figures):
+    """Write a row of the table."""
+    cells = [f"{auc:.3f} {precision:.3f}" for auc, precision in figures]
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
 def main():
     parser = argument_parser(__doc__)
     add_data_argument(parser)
@@ -100,12 +106,6 @@ def main():
             means.append(np.mean(figures, axis=0))
             tqdm.write(table_row(name.split("_", 1)[1], means[-1]))
     print(table_row("mean", np.mean(means, axis=0)))
-
-
-def table_row(name, figures):
-    """Write a row of the table."""
-    cells = [f"{auc:.3f} {precision:.3f}" for auc, precision in figures]
-    return f"| {name} | " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":
