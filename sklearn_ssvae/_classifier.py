@@ -13,7 +13,13 @@ from sklearn.utils.validation import (
 )
 
 from ._base import BaseSSVAE, all_or_nothing
-from ._data import labels_follow_neighbors
+from ._data import (
+    MAX_NEIGHBOR_LABELS,
+    blocks,
+    labels_follow_neighbors,
+    surroundings_of_labels,
+)
+from ._defaults import MAX_SHRINKAGE, shrinkage_for
 from ._labels import (
     Head,
     as_list,
@@ -120,6 +126,15 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Share of each class among all rows, in the order of `classes_`; positive, with sum
         1. By default that among the labels. Pass it where labels were picked so that their
         shares say nothing of all rows, as five of each class, or else ``consistency=0``.
+    shrinkage : float or "auto", default="auto"
+        Share of a uniform distribution in `predict_proba`, in [0, 1): what few labels
+        cannot vouch for. "auto" brings the mean confidence of pi on the unlabeled rows
+        next to labeled ones down to how often it gives them the class of the label, which
+        counts less where spreading the other labels over the rows does not tell that
+        class, and for few labels; see the user guide. Where more than half of the rows
+        have a label, in series of the network "recurrent" and in `partial_fit`, the labeled
+        rows themselves are looked at. "auto" is 0 with ``consistency=0``, as the paper's
+        model has it. `predict` does not depend on it.
     labeled_fraction : float or "auto", default="auto"
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. "auto" is 0.1 up to 100 labeled rows, from there
@@ -202,6 +217,9 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         standardised features.
     alpha_, consistency_ : float
         The weights of the cross-entropy and of the consistency in use.
+    shrinkage_ : float or ndarray of shape (n_outputs,)
+        The share of a uniform distribution in `predict_proba`, one for each factor if y has
+        several columns.
     likelihood_ : str
         The likelihood in use, one of the names of `likelihood`.
     prior_ : str or None
@@ -265,6 +283,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             StrOptions({"auto"}),
         ],
         "class_prior": ["array-like", None],
+        "shrinkage": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
     }
 
     def __init__(
@@ -282,6 +301,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         consistency="auto",
         augmentation="auto",
         class_prior=None,
+        shrinkage="auto",
         labeled_fraction="auto",
         max_epochs="auto",
         batch_size="auto",
@@ -333,6 +353,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             verbose=verbose,
         )
         self.class_prior = class_prior
+        self.shrinkage = shrinkage
 
     @_fit_context(prefer_skip_nested_validation=True)
     @all_or_nothing
@@ -457,6 +478,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         counts = self._label_counts(codes, heads, add)
         # Laplace's rule: a class that has no label yet may have rows.
         shares = given or [(count + 1) / (count + 1).sum() for count in counts]
+        # Series that begin anywhere, and a stream's chunks, say little by neighbors.
+        neighbors_tell = network != "recurrent" and epochs is None
         self._train(
             X,
             row_shape,
@@ -466,19 +489,50 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             start,
             epochs,
             class_shares=dict(zip(named, shares)),
-            # Series that begin anywhere, and a stream's chunks, say little by neighbors.
-            clustered=(
-                network == "recurrent"
-                or epochs is not None
-                or labels_follow_neighbors(X, codes)
-            ),
+            clustered=not neighbors_tell or labels_follow_neighbors(X, codes),
         )
         if epochs is None:
             self._fit_variance(X)
         self._set_classes(heads, counts)
         if given:
             self.class_prior_ = given if len(given) > 1 else given[0]
+        self._set_shrinkage(X, codes, neighbors_tell)
         return self
+
+    def _set_shrinkage(self, X, codes, neighbors_tell):
+        """Set how much of a uniform distribution `predict_proba` mixes into pi."""
+        shrinkage = [0.0 if self.shrinkage == "auto" else self.shrinkage] * codes.shape[1]
+        if self.shrinkage == "auto" and self.consistency != 0:
+            shrinkage = [
+                self._auto_shrinkage(X, of_column, column, neighbors_tell)
+                for column, of_column in enumerate(codes.T)
+            ]
+        self.shrinkage_ = np.array(shrinkage) if len(shrinkage) > 1 else float(shrinkage[0])
+
+    def _auto_shrinkage(self, X, codes, column, neighbors_tell):
+        labeled = np.flatnonzero(codes >= 0)
+        if not len(labeled):  # a chunk without labels
+            before = getattr(self, "shrinkage_", np.full(column + 1, MAX_SHRINKAGE))
+            return np.atleast_1d(before)[column]
+        if neighbors_tell and 2 * len(labeled) <= len(X):
+            labeled, nearest, told = surroundings_of_labels(X, codes)
+        else:
+            labeled = labeled[:: -(-len(labeled) // MAX_NEIGHBOR_LABELS)]
+            nearest, told = labeled, []
+        parts = [
+            self._predict_log_pi(X[nearest[block]])[column]
+            for block in blocks(X, len(nearest))
+        ]
+        log_pi = np.concatenate(parts)
+        right = np.mean(log_pi.argmax(axis=1) == codes[labeled])
+        count = as_list(self.class_count_)[column]
+        return shrinkage_for(
+            confidence=np.exp(log_pi.max(axis=1)).mean(),
+            right=right,
+            told=np.mean(told) if len(told) else right,
+            n_labels=count.sum(),
+            n_classes=len(count),
+        )
 
     def _check_class_prior(self, classes):
         """Return `class_prior` as an array for each factor; empty if it is None."""
@@ -518,7 +572,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             )
 
     def predict_proba(self, X):
-        """Class probabilities pi(x).
+        """Class probabilities: pi(x), less sure by `shrinkage_`.
 
         Parameters
         ----------
@@ -539,7 +593,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         return np.exp(log_proba)
 
     def predict_log_proba(self, X):
-        """Logarithm of the class probabilities pi(x).
+        """Logarithm of the class probabilities, see `predict_proba`.
 
         Parameters
         ----------
@@ -551,11 +605,19 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         log_proba : ndarray of shape (n_samples, n_classes), or list of them
             At most 0; columns in the order of `classes_`.
         """
-        log_proba = self._predict_log_proba(self._validate_fitted(X))
+        log_pi = self._predict_log_pi(self._validate_fitted(X))
+        log_proba = [
+            np.logaddexp(
+                of_factor + np.log1p(-shrinkage), np.log(shrinkage / of_factor.shape[1])
+            )
+            if shrinkage
+            else of_factor
+            for of_factor, shrinkage in zip(log_pi, np.atleast_1d(self.shrinkage_))
+        ]
         return log_proba if len(log_proba) > 1 else log_proba[0]
 
-    def _predict_log_proba(self, X):
-        """Return the log-probabilities of each factor, a list of arrays."""
+    def _predict_log_pi(self, X):
+        """Return the logarithm of pi of each factor, a list of arrays."""
 
         def log_probs(module, x):
             logits = module.encode(module.standardize(x))[0]
@@ -577,10 +639,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predicted classes; never the unlabeled marker.
         """
-        log_proba = self._predict_log_proba(self._validate_fitted(X))
+        log_pi = self._predict_log_pi(self._validate_fitted(X))
         y = [
             classes[of_factor.argmax(axis=1)]
-            for classes, of_factor in zip(as_list(self.classes_), log_proba)
+            for classes, of_factor in zip(as_list(self.classes_), log_pi)
         ]
         return stack_columns(y)
 

@@ -1,8 +1,10 @@
 """What a fit learns of the rows before it trains, block by block."""
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import splu
 from sklearn.decomposition import PCA
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import NearestNeighbors, kneighbors_graph
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
 
@@ -27,6 +29,16 @@ MIN_OTHER_LABELS = 25
 MAX_NEIGHBOR_LABELS = 1000
 NEIGHBOR_STANDARD_ERRORS = 2.0
 
+# The surroundings of labels are seen in the space of so many principal components; the
+# nearest unlabeled row is sought among so many. Labels spread, with so much weight, over a
+# graph of neighbors of so many labeled rows at most and so many others.
+N_NEIGHBOR_COMPONENTS = 20
+MAX_UNLABELED = 50_000
+SPREADING = 0.9
+N_NEIGHBORS = 5
+MAX_SPREAD_LABELS = 500
+MAX_SPREAD_ROWS = 1500
+
 NOT_BERNOULLI = (
     "X has values outside [0, 1], which the Bernoulli likelihood cannot have drawn. Scale "
     "the columns to [0, 1] (MinMaxScaler(clip=True), or divide images by 255), or pass "
@@ -34,9 +46,10 @@ NOT_BERNOULLI = (
 )
 
 
-def blocks(X):
-    """Slices of rows that bound the memory of a pass over the data."""
-    return gen_batches(len(X), max(BLOCK_ELEMENTS // X.shape[1], 1))
+def blocks(X, n_rows=None):
+    """Slices of the rows, or of so many of them, that bound the memory of a pass."""
+    n_rows = len(X) if n_rows is None else n_rows
+    return gen_batches(n_rows, max(BLOCK_ELEMENTS // X.shape[1], 1))
 
 
 def inside_unit_interval(block):
@@ -104,6 +117,19 @@ def data_statistics(X, likelihood, *, one_unit=True):
     return likelihood, scaler.mean_, scale
 
 
+def _principal_components(X, n_components):
+    """Return a function that maps rows to the directions in which those of X vary most."""
+    n_rows = max(BLOCK_ELEMENTS // X.shape[1], MIN_PCA_ROWS)
+    some = X[:: -(-len(X) // n_rows)].astype(float)
+    _, shift, scale = data_statistics(some, "gaussian")
+    # Exact: among directions of like variance the randomized solver is at a loss.
+    solver = "covariance_eigh" if some.shape[0] > some.shape[1] else "full"
+    pca = PCA(min(n_components, *some.shape), svd_solver=solver)
+    with np.errstate(invalid="ignore"):  # rows that are all equal have no variance to share
+        pca.fit((some - shift) / scale)
+    return lambda rows: pca.transform((rows - shift) / scale)
+
+
 def labels_follow_neighbors(X, codes):
     """Whether the labels show that neighbors have the same class, as in clusters they do.
 
@@ -129,24 +155,73 @@ def labels_follow_neighbors(X, codes):
         counts = np.bincount(of_head[rows], minlength=1)
         if counts.sum() - counts.max() < MIN_OTHER_LABELS:
             return True
-    n_rows = max(BLOCK_ELEMENTS // X.shape[1], MIN_PCA_ROWS)
-    some = X[:: -(-len(X) // n_rows)].astype(float)
-    _, shift, scale = data_statistics(some, "gaussian")
-    # Exact: among directions of like variance the randomized solver is at a loss.
-    solver = "covariance_eigh" if some.shape[0] > some.shape[1] else "full"
-    pca = PCA(min(N_PCA_COMPONENTS, *some.shape), svd_solver=solver)
-    with np.errstate(invalid="ignore"):  # rows that are all equal have no variance to share
-        pca.fit((some - shift) / scale)
+    project = _principal_components(X, N_PCA_COMPONENTS)
     for rows, of_head in zip(labeled, codes.T):
         rows = rows[:: -(-len(rows) // MAX_NEIGHBOR_LABELS)]
-        labels, Z = of_head[rows], pca.transform((X[rows] - shift) / scale)
-        neighbor = NearestNeighbors(n_neighbors=1).fit(Z).kneighbors(return_distance=False)
+        labels = of_head[rows]
+        index = NearestNeighbors(n_neighbors=1).fit(project(X[rows]))
+        neighbor = index.kneighbors(return_distance=False)
         n_agree = np.count_nonzero(labels[neighbor[:, 0]] == labels)
         chance = np.sum((np.bincount(labels) / len(labels)) ** 2)
         error = np.sqrt(len(labels) * chance * (1 - chance))
         if n_agree - len(labels) * chance >= NEIGHBOR_STANDARD_ERRORS * error:
             return True
     return False
+
+
+def surroundings_of_labels(X, codes):
+    """Find the unlabeled rows next to the labeled ones, and which labels others tell.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Labeled and unlabeled rows, at least as many of these.
+    codes : ndarray of int of shape (n_samples,)
+        Class of each row, -1 where it has no label.
+
+    Returns
+    -------
+    labeled, nearest : ndarray of int of shape (n_labeled,)
+        The labeled rows, 1,000 of them if there are more, and the unlabeled row that is
+        nearest to each.
+    told : ndarray of bool
+        Of labels whose class has another one, whether spreading the others finds it again.
+    """
+    project = _principal_components(X, N_NEIGHBOR_COMPONENTS)
+    labeled, unlabeled = np.flatnonzero(codes >= 0), np.flatnonzero(codes < 0)
+    labeled = labeled[:: -(-len(labeled) // MAX_NEIGHBOR_LABELS)]
+    unlabeled = unlabeled[:: -(-len(unlabeled) // MAX_UNLABELED)]
+    Z = project(X[labeled])
+    others = [project(X[unlabeled[block]]) for block in blocks(X, len(unlabeled))]
+    others = np.concatenate(others)
+    index = NearestNeighbors(n_neighbors=1).fit(others)
+    nearest = unlabeled[index.kneighbors(Z, return_distance=False)[:, 0]]
+    some = slice(None, None, -(-len(labeled) // MAX_SPREAD_LABELS))
+    others = others[:: -(-len(others) // MAX_SPREAD_ROWS)]
+    return labeled, nearest, _labels_told_by_others(Z[some], codes[labeled][some], others)
+
+
+def _labels_told_by_others(Z, labels, Z_unlabeled):
+    """Leave out each label that is not its class's only one, and spread the others.
+
+    The closed form of label spreading [1]_, ``(1 - a S)^-1 Y``: the share of a row's own
+    label is an element of the diagonal.
+
+    References
+    ----------
+    .. [1] D. Zhou, O. Bousquet, T. N. Lal, J. Weston, B. Schoelkopf, "Learning with Local
+       and Global Consistency", 2003.
+    """
+    n_labels, n_rows = len(Z), len(Z) + len(Z_unlabeled)
+    n_neighbors = min(N_NEIGHBORS, n_rows - 1)
+    graph = kneighbors_graph(np.concatenate([Z, Z_unlabeled]), n_neighbors)
+    graph = graph.maximum(graph.T)
+    scale = sparse.diags(1 / np.sqrt(np.asarray(graph.sum(axis=1)).ravel()))
+    system = sparse.identity(n_rows) - SPREADING * scale @ graph @ scale
+    spread = splu(system.tocsc()).solve(np.eye(n_rows, n_labels))[:n_labels]
+    np.fill_diagonal(spread, 0)
+    found = (spread @ np.eye(labels.max() + 1)[labels]).argmax(axis=1) == labels
+    return found[np.bincount(labels)[labels] > 1]
 
 
 def stratified_holdout(codes, fraction, rng):

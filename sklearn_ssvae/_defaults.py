@@ -27,6 +27,9 @@ CONSISTENCY_RECURRENT = 300.0
 BETA = 1.0
 BETA_CLASS_CONDITIONAL = 2.0
 
+# The classifier's probabilities never lose the order of classes altogether.
+MAX_SHRINKAGE = 0.99
+
 # The share of labeled rows in a batch grows with the root of their number, from that of a
 # few: a hundred labels that are seen too often are learned by heart, a thousand serve.
 MIN_LABELED_FRACTION = 0.1
@@ -96,6 +99,36 @@ def augmentation_for(module):
     if is_recurrent(module) and reach(module.input_shape[0]):
         return shift_series
     return None
+
+
+def shrinkage_for(confidence, right, told, n_labels, n_classes):
+    """Choose how much of a uniform distribution is mixed into pi.
+
+    So much that its mean confidence is the accuracy that the labels vouch for. Near a label
+    pi was taught to be right: where it is so more often than the other labels tell, the
+    more counts as far as these tell labels at all. Then Laplace's rule of succession.
+
+    Parameters
+    ----------
+    confidence : float
+        Mean of the largest pi of the rows next to labeled ones.
+    right : float
+        Share of them whose pi is largest for the class of the label.
+    told : float
+        Share of labels that spreading the others finds again.
+    n_labels, n_classes : int
+        How many labels there are, and classes.
+
+    Returns
+    -------
+    shrinkage : float
+        In [0, 0.99].
+    """
+    chance = 1 / n_classes
+    accuracy = right - (1 - told) * max(right - told, 0)
+    expected = (n_labels * accuracy + 1) / (n_labels + 2)
+    excess = confidence - max(expected, chance)
+    return min(excess / (confidence - chance), MAX_SHRINKAGE) if excess > 0 else 0.0
 
 
 def labeled_fraction_for(n_labeled):

