@@ -128,13 +128,13 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         shares say nothing of all rows, as five of each class, or else ``consistency=0``.
     shrinkage : float or "auto", default="auto"
         Share of a uniform distribution in `predict_proba`, in [0, 1): what few labels
-        cannot vouch for. "auto" brings the mean confidence of pi on the unlabeled rows
-        next to labeled ones down to how often it gives them the class of the label, which
+        cannot vouch for. "auto" brings the mean confidence of pi down to how often it
+        gives the class of a label to the unlabeled row next to the labeled one, which
         counts less where spreading the other labels over the rows does not tell that
         class, and for few labels; see the user guide. Where more than half of the rows
         have a label, in series of the network "recurrent" and in `partial_fit`, the labeled
-        rows themselves are looked at. "auto" is 0 with ``consistency=0``, as the paper's
-        model has it. `predict` does not depend on it.
+        row itself stands for the one next to it. "auto" is 0 with ``consistency=0``, as the
+        paper's model has it. `predict` does not depend on it.
     labeled_fraction : float or "auto", default="auto"
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. "auto" is 0.1 up to 100 labeled rows, from there
@@ -519,20 +519,21 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         else:
             labeled = labeled[:: -(-len(labeled) // MAX_NEIGHBOR_LABELS)]
             nearest, told = labeled, []
-        parts = [
-            self._predict_log_pi(X[nearest[block]])[column]
-            for block in blocks(X, len(nearest))
-        ]
-        log_pi = np.concatenate(parts)
-        right = np.mean(log_pi.argmax(axis=1) == codes[labeled])
+        right = np.mean(self._some_log_pi(X, nearest, column).argmax(axis=1) == codes[labeled])
+        some = np.arange(0, len(X), -(-len(X) // MAX_NEIGHBOR_LABELS))
         count = as_list(self.class_count_)[column]
         return shrinkage_for(
-            confidence=np.exp(log_pi.max(axis=1)).mean(),
+            confidence=np.exp(self._some_log_pi(X, some, column).max(axis=1)).mean(),
             right=right,
             told=np.mean(told) if len(told) else right,
             n_labels=count.sum(),
             n_classes=len(count),
         )
+
+    def _some_log_pi(self, X, rows, column):
+        """Logarithm of pi of one factor, of some of the rows."""
+        parts = [rows[block] for block in blocks(X, len(rows))]
+        return np.concatenate([self._predict_log_pi(X[part])[column] for part in parts])
 
     def _check_class_prior(self, classes):
         """Return `class_prior` as an array for each factor; empty if it is None."""

@@ -111,9 +111,9 @@ def shrinkage_for(confidence, right, told, n_labels, n_classes):
     Parameters
     ----------
     confidence : float
-        Mean of the largest pi of the rows next to labeled ones.
+        Mean of the largest pi of a row.
     right : float
-        Share of them whose pi is largest for the class of the label.
+        Share of rows next to labeled ones whose pi is largest for the class of the label.
     told : float
         Share of labels that spreading the others finds again.
     n_labels, n_classes : int
