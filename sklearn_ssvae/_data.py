@@ -204,8 +204,9 @@ def surroundings_of_labels(X, codes):
 def _labels_told_by_others(Z, labels, Z_unlabeled):
     """Leave out each label that is not its class's only one, and spread the others.
 
-    The closed form of label spreading [1]_, ``(1 - a S)^-1 Y``: the share of a row's own
-    label is an element of the diagonal.
+    The closed form of label spreading [1]_, ``(1 - a S)^-1 Y``, in which the share of a
+    row's own label is an element of the diagonal. Of each class the mean over its labels
+    counts, or else the class of the label left out would be at a disadvantage.
 
     References
     ----------
@@ -220,8 +221,10 @@ def _labels_told_by_others(Z, labels, Z_unlabeled):
     system = sparse.identity(n_rows) - SPREADING * scale @ graph @ scale
     spread = splu(system.tocsc()).solve(np.eye(n_rows, n_labels))[:n_labels]
     np.fill_diagonal(spread, 0)
-    found = (spread @ np.eye(labels.max() + 1)[labels]).argmax(axis=1) == labels
-    return found[np.bincount(labels)[labels] > 1]
+    one_hot = np.eye(labels.max() + 1)[labels]
+    n_others = one_hot.sum(axis=0) - one_hot
+    found = (spread @ one_hot / n_others.clip(1)).argmax(axis=1) == labels
+    return found[n_others[np.arange(n_labels), labels] > 0]
 
 
 def stratified_holdout(codes, fraction, rng):

@@ -106,7 +106,7 @@ def shrinkage_for(confidence, right, told, n_labels, n_classes):
 
     So much that its mean confidence is the accuracy that the labels vouch for. Near a label
     pi was taught to be right: where it is so more often than the other labels tell, the
-    more counts as far as these tell labels at all. Then Laplace's rule of succession.
+    more counts as far as these are better than chance. Then Laplace's rule of succession.
 
     Parameters
     ----------
@@ -125,7 +125,8 @@ def shrinkage_for(confidence, right, told, n_labels, n_classes):
         In [0, 0.99].
     """
     chance = 1 / n_classes
-    accuracy = right - (1 - told) * max(right - told, 0)
+    weight = max(told - chance, 0) / (1 - chance)
+    accuracy = weight * right + (1 - weight) * min(told, right)
     expected = (n_labels * accuracy + 1) / (n_labels + 2)
     excess = confidence - max(expected, chance)
     return min(excess / (confidence - chance), MAX_SHRINKAGE) if excess > 0 else 0.0
