@@ -27,6 +27,7 @@ from torch import nn
 from ._batching import Rows
 from ._data import (
     NOT_BERNOULLI,
+    at_most,
     blocks,
     data_statistics,
     inside_unit_interval,
@@ -583,7 +584,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         module = self.net_.module_
         if self.alpha == math.inf or not isinstance(module.likelihood, Gaussian):
             return
-        rows = X[:: -(-len(X) // MAX_VARIANCE_ROWS)]
+        rows = at_most(X, MAX_VARIANCE_ROWS)
         generator = torch.Generator().manual_seed(0)
 
         def squared_error(module, x):

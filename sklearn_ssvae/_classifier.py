@@ -15,11 +15,12 @@ from sklearn.utils.validation import (
 from ._base import BaseSSVAE, all_or_nothing
 from ._data import (
     MAX_NEIGHBOR_LABELS,
+    at_most,
     blocks,
     labels_follow_neighbors,
     surroundings_of_labels,
 )
-from ._defaults import MAX_SHRINKAGE, shrinkage_for
+from ._defaults import MAX_SHRINKAGE, shrinkage_for, unless_auto
 from ._labels import (
     Head,
     as_list,
@@ -501,26 +502,28 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
 
     def _set_shrinkage(self, X, codes, neighbors_tell):
         """Set how much of a uniform distribution `predict_proba` mixes into pi."""
-        shrinkage = [0.0 if self.shrinkage == "auto" else self.shrinkage] * codes.shape[1]
-        if self.shrinkage == "auto" and self.consistency != 0:
-            shrinkage = [
-                self._auto_shrinkage(X, of_column, column, neighbors_tell)
-                for column, of_column in enumerate(codes.T)
-            ]
+        shrinkage = [
+            unless_auto(
+                self.shrinkage, self._auto_shrinkage, X, of_column, column, neighbors_tell
+            )
+            for column, of_column in enumerate(codes.T)
+        ]
         self.shrinkage_ = np.array(shrinkage) if len(shrinkage) > 1 else float(shrinkage[0])
 
     def _auto_shrinkage(self, X, codes, column, neighbors_tell):
+        if self.consistency == 0:
+            return 0.0
         labeled = np.flatnonzero(codes >= 0)
         if not len(labeled):  # a chunk without labels
-            before = getattr(self, "shrinkage_", np.full(column + 1, MAX_SHRINKAGE))
-            return np.atleast_1d(before)[column]
+            known = hasattr(self, "shrinkage_")
+            return np.atleast_1d(self.shrinkage_)[column] if known else MAX_SHRINKAGE
         if neighbors_tell and 2 * len(labeled) <= len(X):
             labeled, nearest, told = surroundings_of_labels(X, codes)
         else:
-            labeled = labeled[:: -(-len(labeled) // MAX_NEIGHBOR_LABELS)]
+            labeled = at_most(labeled, MAX_NEIGHBOR_LABELS)
             nearest, told = labeled, []
         right = np.mean(self._some_log_pi(X, nearest, column).argmax(axis=1) == codes[labeled])
-        some = np.arange(0, len(X), -(-len(X) // MAX_NEIGHBOR_LABELS))
+        some = at_most(range(len(X)), MAX_NEIGHBOR_LABELS)
         count = as_list(self.class_count_)[column]
         return shrinkage_for(
             confidence=np.exp(self._some_log_pi(X, some, column).max(axis=1)).mean(),

@@ -52,6 +52,11 @@ def blocks(X, n_rows=None):
     return gen_batches(n_rows, max(BLOCK_ELEMENTS // X.shape[1], 1))
 
 
+def at_most(rows, n_rows):
+    """Take every so many-th of some rows, so that there are at most n_rows."""
+    return rows[:: max(1, -(-len(rows) // n_rows))]
+
+
 def inside_unit_interval(block):
     """Whether all values of a block lie in [0, 1]."""
     return bool(block.min() >= 0 and block.max() <= 1)
@@ -120,7 +125,7 @@ def data_statistics(X, likelihood, *, one_unit=True):
 def _principal_components(X, n_components):
     """Return a function that maps rows to the directions in which those of X vary most."""
     n_rows = max(BLOCK_ELEMENTS // X.shape[1], MIN_PCA_ROWS)
-    some = X[:: -(-len(X) // n_rows)].astype(float)
+    some = at_most(X, n_rows).astype(float)
     _, shift, scale = data_statistics(some, "gaussian")
     # Exact: among directions of like variance the randomized solver is at a loss.
     solver = "covariance_eigh" if some.shape[0] > some.shape[1] else "full"
@@ -157,7 +162,7 @@ def labels_follow_neighbors(X, codes):
             return True
     project = _principal_components(X, N_PCA_COMPONENTS)
     for rows, of_head in zip(labeled, codes.T):
-        rows = rows[:: -(-len(rows) // MAX_NEIGHBOR_LABELS)]
+        rows = at_most(rows, MAX_NEIGHBOR_LABELS)
         labels = of_head[rows]
         index = NearestNeighbors(n_neighbors=1).fit(project(X[rows]))
         neighbor = index.kneighbors(return_distance=False)
@@ -188,17 +193,19 @@ def surroundings_of_labels(X, codes):
         Of labels whose class has another one, whether spreading the others finds it again.
     """
     project = _principal_components(X, N_NEIGHBOR_COMPONENTS)
-    labeled, unlabeled = np.flatnonzero(codes >= 0), np.flatnonzero(codes < 0)
-    labeled = labeled[:: -(-len(labeled) // MAX_NEIGHBOR_LABELS)]
-    unlabeled = unlabeled[:: -(-len(unlabeled) // MAX_UNLABELED)]
+    labeled = at_most(np.flatnonzero(codes >= 0), MAX_NEIGHBOR_LABELS)
+    unlabeled = at_most(np.flatnonzero(codes < 0), MAX_UNLABELED)
     Z = project(X[labeled])
     others = [project(X[unlabeled[block]]) for block in blocks(X, len(unlabeled))]
     others = np.concatenate(others)
     index = NearestNeighbors(n_neighbors=1).fit(others)
     nearest = unlabeled[index.kneighbors(Z, return_distance=False)[:, 0]]
-    some = slice(None, None, -(-len(labeled) // MAX_SPREAD_LABELS))
-    others = others[:: -(-len(others) // MAX_SPREAD_ROWS)]
-    return labeled, nearest, _labels_told_by_others(Z[some], codes[labeled][some], others)
+    told = _labels_told_by_others(
+        at_most(Z, MAX_SPREAD_LABELS),
+        at_most(codes[labeled], MAX_SPREAD_LABELS),
+        at_most(others, MAX_SPREAD_ROWS),
+    )
+    return labeled, nearest, told
 
 
 def _labels_told_by_others(Z, labels, Z_unlabeled):

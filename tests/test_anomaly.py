@@ -189,12 +189,12 @@ def only_frauds(frauds):
 def test_known_anomalies_alone_are_told_from_all_other_rows(only_frauds, make_detector):
     """Though half of the anomalies are among these; `alpha=0` merely leaves them out."""
     X, y = only_frauds
-    params = {"unlabeled": "?", "anomaly_labels": "fraud", "max_epochs": 40}
+    params = {"unlabeled": "?", "anomaly_labels": "fraud", "max_epochs": 40, "random_state": 2}
     aucs = [
         _auc(make_detector(**params, alpha=alpha).fit(X, y), X[:300], X[330:])
         for alpha in (0, "auto")
     ]
-    assert aucs[0] < 0.8
+    assert aucs[0] < 0.7
     assert aucs[1] > 0.9
 
 

@@ -158,11 +158,8 @@ def thirty_columns():
     rng = np.random.RandomState(0)
     X = rng.normal(size=(120, 30)) @ rng.normal(size=(30, 30)) * np.logspace(-2, 2, 30)
     codes = np.where(np.arange(120) % 6 == 0, X[:, 0] > 0, -1)
-    return (
-        X,
-        codes,
-        PCA(20, svd_solver="full").fit_transform(StandardScaler().fit_transform(X)),
-    )
+    scaled = StandardScaler().fit_transform(X)
+    return X, codes, PCA(20, svd_solver="full").fit_transform(scaled)
 
 
 def test_surroundings_are_those_in_the_leading_directions(thirty_columns):
