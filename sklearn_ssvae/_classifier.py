@@ -130,9 +130,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     shrinkage : float or "auto", default="auto"
         Share of a uniform distribution in `predict_proba`, in [0, 1): what few labels
         cannot vouch for. "auto" brings the mean confidence of pi down to how often it
-        gives the class of a label to the unlabeled row next to the labeled one, which
-        counts less where spreading the other labels over the rows does not tell that
-        class, and for few labels; see the user guide. Where more than half of the rows
+        gives the class of a label to the unlabeled row next to the labeled one, against
+        how often two unlabeled neighbors have one class, which counts less where spreading
+        the other labels over the rows does not tell that class, and for few labels; see
+        the user guide. Where more than half of the rows
         have a label, in series of the network "recurrent" and in `partial_fit`, the labeled
         row itself stands for the one next to it. "auto" is 0 with ``consistency=0``, as the
         paper's model has it. `predict` does not depend on it.
@@ -518,11 +519,15 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             known = hasattr(self, "shrinkage_")
             return np.atleast_1d(self.shrinkage_)[column] if known else MAX_SHRINKAGE
         if neighbors_tell and 2 * len(labeled) <= len(X):
-            labeled, nearest, told = surroundings_of_labels(X, codes)
+            labeled, nearest, pairs, told = surroundings_of_labels(X, codes)
         else:
             labeled = at_most(labeled, MAX_NEIGHBOR_LABELS)
-            nearest, told = labeled, []
+            nearest, pairs, told = labeled, np.empty((2, 0), dtype=int), []
         right = np.mean(self._some_log_pi(X, nearest, column).argmax(axis=1) == codes[labeled])
+        if right and pairs.size:
+            # Neighbors differ in class now and then, by pi as well as by their labels.
+            one, other = (self._some_log_pi(X, rows, column).argmax(axis=1) for rows in pairs)
+            right /= max(np.mean(one == other), right)
         some = at_most(range(len(X)), MAX_NEIGHBOR_LABELS)
         count = as_list(self.class_count_)[column]
         return shrinkage_for(

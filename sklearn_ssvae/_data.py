@@ -175,7 +175,7 @@ def labels_follow_neighbors(X, codes):
 
 
 def surroundings_of_labels(X, codes):
-    """Find the unlabeled rows next to the labeled ones, and which labels others tell.
+    """Find the rows next to labeled and to unlabeled ones, and which labels others tell.
 
     Parameters
     ----------
@@ -189,6 +189,9 @@ def surroundings_of_labels(X, codes):
     labeled, nearest : ndarray of int of shape (n_labeled,)
         The labeled rows, 1,000 of them if there are more, and the unlabeled row that is
         nearest to each.
+    pairs : ndarray of int of shape (2, n_pairs)
+        Some unlabeled rows, 1,000 of them if there are more, above the unlabeled row that
+        is nearest to each; empty if there is a single one.
     told : ndarray of bool
         Of labels whose class has another one, whether spreading the others finds it again.
     """
@@ -200,12 +203,17 @@ def surroundings_of_labels(X, codes):
     others = np.concatenate(others)
     index = NearestNeighbors(n_neighbors=1).fit(others)
     nearest = unlabeled[index.kneighbors(Z, return_distance=False)[:, 0]]
+    some = at_most(np.arange(len(unlabeled)), MAX_NEIGHBOR_LABELS)
+    # A row is the nearest to itself, unless others are equal to it.
+    two = index.kneighbors(others[some], min(2, len(unlabeled)), return_distance=False)
+    partner = np.where(two[:, 0] == some, two[:, -1], two[:, 0])
+    pairs = unlabeled[np.stack([some, partner])[:, partner != some]]
     told = _labels_told_by_others(
         at_most(Z, MAX_SPREAD_LABELS),
         at_most(codes[labeled], MAX_SPREAD_LABELS),
         at_most(others, MAX_SPREAD_ROWS),
     )
-    return labeled, nearest, told
+    return labeled, nearest, pairs, told
 
 
 def _labels_told_by_others(Z, labels, Z_unlabeled):

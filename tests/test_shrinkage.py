@@ -55,18 +55,28 @@ def labels_told(Z, labels):
     return np.array(told)
 
 
-def test_auto_brings_the_confidence_down_to_what_labels_vouch_for(noise, make_classifier):
+@pytest.mark.parametrize("n_labels", [16, 60])
+def test_auto_brings_the_confidence_down_to_what_labels_vouch_for(
+    noise, make_classifier, n_labels
+):
     """Computed anew, step by step, as the user guide has it."""
-    X, _, y = noise
-    clf = make_classifier(**LONG).fit(X, y)
-    pi = make_classifier(**LONG, shrinkage=0).fit(X, y).predict_proba(X)
-    distances = np.linalg.norm(X[10:] - X[:10, None], axis=2)
-    near = pi[10 + distances.argmin(axis=1)].argmax(axis=1)
-    h, g = (near == y[:10]).mean(), labels_told(X, y[:10]).mean()
-    assert g < h
+    X = noise[0]
+    y = (X[:, 0] + 2 * np.random.RandomState(1).normal(size=300) > 0).astype(int)
+    y_partly = np.where(np.arange(300) < n_labels, y, -1)
+    clf = make_classifier(**LONG).fit(X, y_partly)
+    pi = make_classifier(**LONG, shrinkage=0).fit(X, y_partly).predict_proba(X)
+    classes = pi.argmax(axis=1)
+    distances = np.linalg.norm(X - X[:, None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    near = classes[n_labels + distances[:, n_labels:].argmin(axis=1)]
+    agree = (near == classes)[n_labels:].mean()
+    h = min((near == y)[:n_labels].mean() / agree, 1)
+    g = labels_told(X, y[:n_labels]).mean()
+    assert g < h <= 1
     weight = max(2 * g - 1, 0)
     accuracy = weight * h + (1 - weight) * g
-    confidence, expected = pi.max(axis=1).mean(), max((10 * accuracy + 1) / 12, 0.5)
+    expected = max((n_labels * accuracy + 1) / (n_labels + 2), 0.5)
+    confidence = pi.max(axis=1).mean()
     assert expected < confidence
     ours = (1 - clf.shrinkage_) * confidence + clf.shrinkage_ / 2
     np.testing.assert_allclose(ours, max(expected, 0.5 + 0.01 * (confidence - 0.5)))
@@ -164,11 +174,15 @@ def thirty_columns():
 
 def test_surroundings_are_those_in_the_leading_directions(thirty_columns):
     X, codes, Z = thirty_columns
-    labeled, nearest, told = surroundings_of_labels(X, codes)
+    labeled, nearest, pairs, told = surroundings_of_labels(X, codes)
     assert np.array_equal(labeled, np.arange(0, 120, 6))
     for row, found in zip(labeled, nearest):
         distances = np.where(codes < 0, np.linalg.norm(Z - Z[row], axis=1), np.inf)
         assert found == np.argmin(distances)
+    for row, found in pairs.T:
+        distances = np.where(codes < 0, np.linalg.norm(Z - Z[row], axis=1), np.inf)
+        assert found == np.argsort(distances)[1]
+    assert np.array_equal(pairs[0], np.flatnonzero(codes < 0))
     rows = np.r_[labeled, np.flatnonzero(codes < 0)]
     assert np.array_equal(told, labels_told(Z[rows], codes[labeled]))
     assert 0.4 < told.mean() < 1
@@ -178,10 +192,10 @@ def test_the_only_label_of_a_class_is_told_by_no_other(thirty_columns):
     X, codes, _ = thirty_columns
     lonely = codes.copy()
     lonely[1] = 2
-    assert len(surroundings_of_labels(X, lonely)[2]) == 20
+    assert len(surroundings_of_labels(X, lonely)[3]) == 20
     lonely = np.full(120, -1)
     lonely[:3] = [0, 1, 2]
-    assert len(surroundings_of_labels(X, lonely)[2]) == 0
+    assert len(surroundings_of_labels(X, lonely)[3]) == 0
 
 
 def test_where_most_rows_have_a_label_these_are_looked_at(make_classifier):
