@@ -397,6 +397,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         n_unlabeled=None,
         n_density_classes=None,
         valid=None,
+        labels_per_class=0.0,
         clustered=True,
     ):
         """Build the skorch net around a module, with the present parameters."""
@@ -421,7 +422,9 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "average": self.average and valid is None,
             "decay_after": self.decay_after,
             "precision": self.precision,
-            "criterion__alpha": unless_auto(self.alpha, alpha_for, module.n_features),
+            "criterion__alpha": unless_auto(
+                self.alpha, alpha_for, module.n_features, labels_per_class
+            ),
             "criterion__beta": unless_auto(self.beta, beta_for, module),
             "criterion__consistency": unless_auto(
                 self.consistency, consistency_for, module, clustered
@@ -491,6 +494,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         start=None,
         epochs=None,
         class_shares=None,
+        labels_per_class=0.0,
         clustered=True,
     ):
         """Train a net and take it over once it is done.
@@ -514,6 +518,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             Epochs to train; by default `max_epochs`.
         class_shares : dict of str to ndarray of shape (n_classes,), default=None
             The shares that the classes of a head should have among the unlabeled rows.
+        labels_per_class : float, default=0.0
+            How many labels a class has, for the weight that follows it.
         clustered : bool, default=True
             Whether the classes may be clusters, for the parameters that follow it.
         """
@@ -545,6 +551,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 tuple(head.n_density for head in heads.values()) if anomalies else None
             ),
             valid=valid,
+            labels_per_class=labels_per_class,
             clustered=clustered,
         )
         if start is self:

@@ -98,8 +98,9 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         training the label itself where a row has one, and None no class. "auto" is
         "predicted" with the normal prior and None with the class-conditional one.
     alpha : float or "auto", default="auto"
-        Weight of the cross-entropy, in (0, inf]. "auto" is 0.3, or 12 nats of the ELBO
-        where that is more: ``max(0.3, 12 / n_features)``. ``inf`` leaves nothing else:
+        Weight of the cross-entropy, in (0, inf]. "auto" is 0.3, or ``nats / n_features``
+        where that is more: 12 nats of the ELBO up to five labels a class, ``0.48 n ** 2``
+        with n of them, 200 from 21 on. ``inf`` leaves nothing else:
         encoder and classifier alone, trained on the labeled rows alone (the paper's ES);
         such a model has no `transform`, `reconstruct`, `sample` and `score_samples`.
     beta : float or "auto", default="auto"
@@ -131,9 +132,9 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Share of a uniform distribution in `predict_proba`, in [0, 1): what few labels
         cannot vouch for. "auto" brings the mean confidence of pi down to how often it
         gives the class of a label to the unlabeled row next to the labeled one, against
-        how often two unlabeled neighbors have one class, which counts less where spreading
-        the other labels over the rows does not tell that class, and for few labels; see
-        the user guide. Where more than half of the rows
+        how often it gives unlabeled neighbors one class, and which counts less where
+        spreading the other labels over the rows does not tell the label, and for few
+        labels; see the user guide. Where more than half of the rows
         have a label, in series of the network "recurrent" and in `partial_fit`, the labeled
         row itself stands for the one next to it. "auto" is 0 with ``consistency=0``, as the
         paper's model has it. `predict` does not depend on it.
@@ -491,6 +492,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             start,
             epochs,
             class_shares=dict(zip(named, shares)),
+            labels_per_class=min(count.mean() for count in counts),
             clustered=not neighbors_tell or labels_follow_neighbors(X, codes),
         )
         if epochs is None:
@@ -522,17 +524,15 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             labeled, nearest, pairs, told = surroundings_of_labels(X, codes)
         else:
             labeled = at_most(labeled, MAX_NEIGHBOR_LABELS)
-            nearest, pairs, told = labeled, np.empty((2, 0), dtype=int), []
+            nearest, pairs, told = labeled, (labeled, labeled), []
         right = np.mean(self._some_log_pi(X, nearest, column).argmax(axis=1) == codes[labeled])
-        if right and pairs.size:
-            # Neighbors differ in class now and then, by pi as well as by their labels.
-            one, other = (self._some_log_pi(X, rows, column).argmax(axis=1) for rows in pairs)
-            right /= max(np.mean(one == other), right)
+        one, other = (self._some_log_pi(X, rows, column).argmax(axis=1) for rows in pairs)
         some = at_most(range(len(X)), MAX_NEIGHBOR_LABELS)
         count = as_list(self.class_count_)[column]
         return shrinkage_for(
             confidence=np.exp(self._some_log_pi(X, some, column).max(axis=1)).mean(),
             right=right,
+            agree=np.mean(one == other),
             told=np.mean(told) if len(told) else right,
             n_labels=count.sum(),
             n_classes=len(count),

@@ -191,7 +191,7 @@ def surroundings_of_labels(X, codes):
         nearest to each.
     pairs : ndarray of int of shape (2, n_pairs)
         Some unlabeled rows, 1,000 of them if there are more, above the unlabeled row that
-        is nearest to each; empty if there is a single one.
+        is nearest to each; an only one is its own.
     told : ndarray of bool
         Of labels whose class has another one, whether spreading the others finds it again.
     """
@@ -204,10 +204,9 @@ def surroundings_of_labels(X, codes):
     index = NearestNeighbors(n_neighbors=1).fit(others)
     nearest = unlabeled[index.kneighbors(Z, return_distance=False)[:, 0]]
     some = at_most(np.arange(len(unlabeled)), MAX_NEIGHBOR_LABELS)
-    # A row is the nearest to itself, unless others are equal to it.
-    two = index.kneighbors(others[some], min(2, len(unlabeled)), return_distance=False)
-    partner = np.where(two[:, 0] == some, two[:, -1], two[:, 0])
-    pairs = unlabeled[np.stack([some, partner])[:, partner != some]]
+    two = index.kneighbors(others[some], min(2, len(others)), return_distance=False)
+    # The first is the row itself, unless others are equal to it.
+    pairs = unlabeled[np.stack([some, np.where(two[:, 0] == some, two[:, -1], two[:, 0])])]
     told = _labels_told_by_others(
         at_most(Z, MAX_SPREAD_LABELS),
         at_most(codes[labeled], MAX_SPREAD_LABELS),

@@ -9,9 +9,12 @@ from ._priors import PRIORS
 from .networks import NETWORKS
 
 # The weight of the cross-entropy, per feature and, in nats of the ELBO, per row at least:
-# the density of a few columns would outvote the labels.
+# the density of a few columns would outvote the labels. Many labels may outvote the clusters:
+# the least grows with the square of how many a class has, from that of five, to a bound.
 MIN_ALPHA = 0.3
 MIN_LABEL_NATS = 12.0
+MAX_LABEL_NATS = 200.0
+FEW_LABELS_OF_CLASS = 5
 
 # The prior knows the classes if there are so many rows: the clusters of fewer are seldom
 # the classes.
@@ -62,9 +65,10 @@ def is_recurrent(module):
     return isinstance(module.encoder, NETWORKS["recurrent"][0])
 
 
-def alpha_for(n_features):
+def alpha_for(n_features, labels_per_class):
     """Choose the weight of the cross-entropy."""
-    return max(MIN_ALPHA, MIN_LABEL_NATS / n_features)
+    nats = MIN_LABEL_NATS * (labels_per_class / FEW_LABELS_OF_CLASS) ** 2
+    return max(MIN_ALPHA, float(np.clip(nats, MIN_LABEL_NATS, MAX_LABEL_NATS)) / n_features)
 
 
 def beta_for(module):
@@ -101,12 +105,13 @@ def augmentation_for(module):
     return None
 
 
-def shrinkage_for(confidence, right, told, n_labels, n_classes):
+def shrinkage_for(confidence, right, agree, told, n_labels, n_classes):
     """Choose how much of a uniform distribution is mixed into pi.
 
     So much that its mean confidence is the accuracy that the labels vouch for. Near a label
     pi was taught to be right: where it is so more often than the other labels tell, the
-    more counts as far as these are better than chance. Then Laplace's rule of succession.
+    more counts as far as these are better than chance. So does the part of its errors there
+    by which any neighbors differ. Then Laplace's rule of succession.
 
     Parameters
     ----------
@@ -114,6 +119,8 @@ def shrinkage_for(confidence, right, told, n_labels, n_classes):
         Mean of the largest pi of a row.
     right : float
         Share of rows next to labeled ones whose pi is largest for the class of the label.
+    agree : float
+        Share of unlabeled rows whose pi is largest for the class of their nearest one.
     told : float
         Share of labels that spreading the others finds again.
     n_labels, n_classes : int
@@ -126,7 +133,9 @@ def shrinkage_for(confidence, right, told, n_labels, n_classes):
     """
     chance = 1 / n_classes
     weight = max(told - chance, 0) / (1 - chance)
-    accuracy = weight * right + (1 - weight) * min(told, right)
+    among_neighbors = right / max(agree, right) if right else right
+    near = weight * among_neighbors + (1 - weight) * right
+    accuracy = weight * near + (1 - weight) * min(told, right)
     expected = (n_labels * accuracy + 1) / (n_labels + 2)
     excess = confidence - max(expected, chance)
     return min(excess / (confidence - chance), MAX_SHRINKAGE) if excess > 0 else 0.0

@@ -280,12 +280,35 @@ def test_alpha_weighs_the_cross_entropy(blobs, make_classifier):
     assert high < low
 
 
-@pytest.mark.parametrize(("n_features", "alpha"), [(2, 6.0), (5, 2.4), (40, 0.3), (100, 0.3)])
-def test_a_label_counts_twelve_nats_at_least(n_features, alpha, make_classifier):
-    X = np.random.RandomState(0).normal(size=(60, n_features))
-    clf = make_classifier(max_epochs=1).fit(X, np.arange(60) % 3 - 1)
+@pytest.mark.parametrize(
+    ("n_features", "labels_per_class", "alpha"),
+    [
+        *((2, 1, 6.0), (5, 5, 2.4), (40, 5, 0.3), (100, 5, 0.3), (5, 10, 9.6)),
+        *((100, 10, 0.48), (5, 20, 38.4), (5, 30, 40.0), (1000, 30, 0.3)),
+    ],
+)
+def test_a_label_counts_the_more_nats_the_more_there_are_of_its_class(
+    n_features, labels_per_class, alpha, make_classifier
+):
+    X = np.random.RandomState(0).normal(size=(100, n_features))
+    y = np.where(np.arange(100) < 2 * labels_per_class, np.arange(100) % 2, -1)
+    clf = make_classifier(max_epochs=1).fit(X, y)
     assert clf.alpha_ == pytest.approx(alpha)
     assert clf.net_.criterion_.alpha == clf.alpha_
+
+
+def test_the_factor_with_the_fewest_labels_of_a_class_sets_their_weight(make_classifier):
+    X = np.random.RandomState(0).normal(size=(100, 5))
+    y = np.column_stack([np.arange(100) % 2, np.arange(100) % 10])
+    y[:50] = -1
+    assert make_classifier(max_epochs=1).fit(X, y).alpha_ == pytest.approx(2.4)
+
+
+def test_chunks_weigh_labels_by_how_many_came_so_far(make_classifier):
+    X = np.random.RandomState(0).normal(size=(20, 5))
+    clf, y = make_classifier(), np.arange(20) % 4
+    alphas = [clf.partial_fit(X, y, classes=range(4)).alpha_ for _ in range(3)]
+    np.testing.assert_allclose(alphas, [2.4, 9.6, 21.6])
 
 
 @pytest.mark.parametrize(
@@ -632,7 +655,8 @@ def test_where_labels_show_no_clusters_the_classifier_does_without(make_classifi
     X = rng.normal(size=(400, 20)) * np.linspace(2, 0.5, 20)
     y_true = (X[:, -5:].sum(axis=1) > 0).astype(int)
     y = np.where(np.arange(400) < 100, y_true, -1)
-    params = {"hidden_layer_sizes": (64,), "latent_dim": 8, "max_epochs": 50}
+    # A label counts 12 nats: with more it outvotes the clusters in the second model.
+    params = {"hidden_layer_sizes": (64,), "latent_dim": 8, "max_epochs": 50, "alpha": 0.6}
     clf = make_classifier(**params).fit(X, y)
     assert clf.consistency_ == 0
     assert not hasattr(clf, "class_means_")

@@ -70,11 +70,12 @@ def test_auto_brings_the_confidence_down_to_what_labels_vouch_for(
     np.fill_diagonal(distances, np.inf)
     near = classes[n_labels + distances[:, n_labels:].argmin(axis=1)]
     agree = (near == classes)[n_labels:].mean()
-    h = min((near == y)[:n_labels].mean() / agree, 1)
+    h = (near == y)[:n_labels].mean()
     g = labels_told(X, y[:n_labels]).mean()
-    assert g < h <= 1
+    assert g < h < 1
     weight = max(2 * g - 1, 0)
-    accuracy = weight * h + (1 - weight) * g
+    near_labels = weight * min(h / agree, 1) + (1 - weight) * h
+    accuracy = weight * near_labels + (1 - weight) * g
     expected = max((n_labels * accuracy + 1) / (n_labels + 2), 0.5)
     confidence = pi.max(axis=1).mean()
     assert expected < confidence
@@ -101,23 +102,37 @@ def test_many_labels_of_clear_clusters_leave_pi_nearly_as_it_is(blobs, make_clas
 
 @pytest.mark.parametrize("n_labels", [4, 40, 400])
 def test_pi_that_is_always_right_is_trusted_by_laplace_rule(n_labels):
-    shrinkage = shrinkage_for(1.0, 1.0, 1.0, n_labels, 2)
+    shrinkage = shrinkage_for(1.0, 1.0, 1.0, 1.0, n_labels, 2)
     np.testing.assert_allclose(1 - shrinkage / 2, (n_labels + 1) / (n_labels + 2))
 
 
 def test_pi_that_is_less_sure_than_right_stays_as_it_is():
-    assert shrinkage_for(0.6, 1.0, 1.0, 100, 2) == 0
+    assert shrinkage_for(0.6, 1.0, 1.0, 1.0, 100, 2) == 0
 
 
 def test_pi_that_is_as_good_as_chance_keeps_the_order_of_classes():
-    assert shrinkage_for(0.9, 0.2, 0.2, 10, 2) == shrinkage_for(1.0, 0.0, 1.0, 1000, 5) == 0.99
+    assert shrinkage_for(0.9, 0.2, 1.0, 0.2, 10, 2) == 0.99
+    assert shrinkage_for(1.0, 0.0, 0.0, 1.0, 1000, 5) == 0.99
 
 
 def test_what_pi_was_taught_counts_as_far_as_other_labels_tell_it():
     """Confidence 1 and many labels: one less half of the shrinkage is the accuracy."""
     for right, told, accuracy in ((0.9, 0.6, 0.66), (0.9, 0.8, 0.86), (0.8, 0.9, 0.8)):
-        shrinkage = shrinkage_for(1.0, right, told, 10**9, 2)
+        shrinkage = shrinkage_for(1.0, right, 1.0, told, 10**9, 2)
         np.testing.assert_allclose(1 - shrinkage / 2, accuracy)
+
+
+def test_what_neighbors_differ_by_is_no_error_of_pi_as_far_as_labels_are_told():
+    """Confidence 1, many labels, each told by the others: pi is as right as it can be."""
+    for right, agree, told, accuracy in (
+        (0.9, 0.9, 1.0, 1.0),
+        (0.9, 0.8, 1.0, 1.0),
+        (0.72, 0.9, 1.0, 0.8),
+        (0.9, 0.9, 0.75, 0.5 * 0.95 + 0.5 * 0.75),
+        (0.9, 0.9, 0.5, 0.5),
+    ):
+        shrinkage = shrinkage_for(1.0, right, agree, told, 10**9, 2)
+        np.testing.assert_allclose(1 - shrinkage / 2, max(accuracy, 0.505))
 
 
 def test_the_paper_and_models_without_consistency_have_pi_itself(blobs, make_classifier):
