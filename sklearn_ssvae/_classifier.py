@@ -526,13 +526,16 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             labeled = at_most(labeled, MAX_NEIGHBOR_LABELS)
             nearest, pairs, told = labeled, (labeled, labeled), []
         right = np.mean(self._some_log_pi(X, nearest, column).argmax(axis=1) == codes[labeled])
-        one, other = (self._some_log_pi(X, rows, column).argmax(axis=1) for rows in pairs)
+        agree = 1.0
+        if self.consistency_:  # or else pi may differ on neighbors by its errors alone
+            one, other = (self._some_log_pi(X, rows, column).argmax(axis=1) for rows in pairs)
+            agree = np.mean(one == other)
         some = at_most(range(len(X)), MAX_NEIGHBOR_LABELS)
         count = as_list(self.class_count_)[column]
         return shrinkage_for(
             confidence=np.exp(self._some_log_pi(X, some, column).max(axis=1)).mean(),
             right=right,
-            agree=np.mean(one == other),
+            agree=agree,
             told=np.mean(told) if len(told) else right,
             n_labels=count.sum(),
             n_classes=len(count),

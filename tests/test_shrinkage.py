@@ -63,8 +63,9 @@ def test_auto_brings_the_confidence_down_to_what_labels_vouch_for(
     X = noise[0]
     y = (X[:, 0] + 2 * np.random.RandomState(1).normal(size=300) > 0).astype(int)
     y_partly = np.where(np.arange(300) < n_labels, y, -1)
-    clf = make_classifier(**LONG).fit(X, y_partly)
-    pi = make_classifier(**LONG, shrinkage=0).fit(X, y_partly).predict_proba(X)
+    clf = make_classifier(**LONG, consistency=8).fit(X, y_partly)
+    clf.shrinkage_, shrinkage = 0, clf.shrinkage_
+    pi = clf.predict_proba(X)
     classes = pi.argmax(axis=1)
     distances = np.linalg.norm(X - X[:, None], axis=2)
     np.fill_diagonal(distances, np.inf)
@@ -79,8 +80,21 @@ def test_auto_brings_the_confidence_down_to_what_labels_vouch_for(
     expected = max((n_labels * accuracy + 1) / (n_labels + 2), 0.5)
     confidence = pi.max(axis=1).mean()
     assert expected < confidence
-    ours = (1 - clf.shrinkage_) * confidence + clf.shrinkage_ / 2
+    ours = (1 - shrinkage) * confidence + shrinkage / 2
     np.testing.assert_allclose(ours, max(expected, 0.5 + 0.01 * (confidence - 0.5)))
+
+
+def test_a_pi_without_consistency_is_not_excused_by_its_differences(noise, make_classifier):
+    X, _, y = noise
+    es = make_classifier(**LONG, alpha=np.inf).fit(X, y)
+    es.shrinkage_, ours = 0, es.shrinkage_
+    pi = es.predict_proba(X)
+    labeled, nearest, _, told = surroundings_of_labels(X, y)
+    right = (pi.argmax(axis=1)[nearest] == y[labeled]).mean()
+    expected = shrinkage_for(pi.max(axis=1).mean(), right, 1.0, told.mean(), 10, 2)
+    assert right < 1
+    assert 0 < ours < 0.99
+    np.testing.assert_allclose(ours, expected)
 
 
 def test_probabilities_of_random_classes_are_better_for_it(noise, make_classifier):
