@@ -100,9 +100,9 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     alpha : float or "auto", default="auto"
         Weight of the cross-entropy, in (0, inf]. "auto" is 0.3, or ``nats / n_features``
         where that is more: 12 nats of the ELBO up to five labels a class, ``0.48 n ** 2``
-        with n of them, 200 from 21 on. ``inf`` leaves nothing else:
-        encoder and classifier alone, trained on the labeled rows alone (the paper's ES);
-        such a model has no `transform`, `reconstruct`, `sample` and `score_samples`.
+        with n of them, 200 from 21 on. ``inf`` leaves nothing else: encoder and classifier
+        alone, trained on the labeled rows alone (the paper's ES); such a model has no
+        `transform`, `reconstruct`, `sample` and `score_samples`.
     beta : float or "auto", default="auto"
         Weight of the KL divergence in the ELBO, at least 0; 1 is the true ELBO, less
         reconstructs better, more keeps z closer to its prior. "auto" is 2 with the
@@ -134,10 +134,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         gives the class of a label to the unlabeled row next to the labeled one, against
         how often it gives unlabeled neighbors one class, and which counts less where
         spreading the other labels over the rows does not tell the label, and for few
-        labels; see the user guide. Where more than half of the rows
-        have a label, in series of the network "recurrent" and in `partial_fit`, the labeled
-        row itself stands for the one next to it. "auto" is 0 with ``consistency=0``, as the
-        paper's model has it. `predict` does not depend on it.
+        labels; see the user guide. Where more than half of the rows have a label, in series
+        of the network "recurrent" and in `partial_fit`, the labeled row itself stands for
+        the one next to it. "auto" is 0 with ``consistency=0``, as the paper's model has it.
+        `predict` does not depend on it.
     labeled_fraction : float or "auto", default="auto"
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. "auto" is 0.1 up to 100 labeled rows, from there
@@ -520,16 +520,18 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         if not len(labeled):  # a chunk without labels
             known = hasattr(self, "shrinkage_")
             return np.atleast_1d(self.shrinkage_)[column] if known else MAX_SHRINKAGE
+        agree = 1.0
         if neighbors_tell and 2 * len(labeled) <= len(X):
             labeled, nearest, pairs, told = surroundings_of_labels(X, codes)
+            if self.consistency_:  # or else pi may differ on neighbors by its errors alone
+                one, other = (
+                    self._some_log_pi(X, side, column).argmax(axis=1) for side in pairs
+                )
+                agree = np.mean(one == other)
         else:
             labeled = at_most(labeled, MAX_NEIGHBOR_LABELS)
-            nearest, pairs, told = labeled, (labeled, labeled), []
+            nearest, told = labeled, []
         right = np.mean(self._some_log_pi(X, nearest, column).argmax(axis=1) == codes[labeled])
-        agree = 1.0
-        if self.consistency_:  # or else pi may differ on neighbors by its errors alone
-            one, other = (self._some_log_pi(X, rows, column).argmax(axis=1) for rows in pairs)
-            agree = np.mean(one == other)
         some = at_most(range(len(X)), MAX_NEIGHBOR_LABELS)
         count = as_list(self.class_count_)[column]
         return shrinkage_for(
