@@ -35,6 +35,35 @@ from ._labels import (
 from ._priors import PRIORS
 
 
+def shrink(log_pi, shrinkage, shares):
+    """Mix the shares of the classes into pi, the most probable class of a row as it is.
+
+    Parameters
+    ----------
+    log_pi : ndarray of shape (n, n_classes)
+        Logarithm of pi.
+    shrinkage : float
+        Weight of the shares, in (0, 1); less in a row where another class would else be
+        the most probable.
+    shares : ndarray of shape (n_classes,)
+        Share of each class among all rows.
+
+    Returns
+    -------
+    log_proba : ndarray of shape (n, n_classes)
+        Logarithm of the mixture.
+    """
+    pi = np.exp(log_pi)
+    top = pi.argmax(axis=1)[:, None]
+    lead = np.take_along_axis(pi, top, axis=1) - pi
+    gain = np.maximum(shares - shares[top], 0)
+    # With the weight lead / (lead + gain) the two classes would be as probable.
+    bound = np.divide(lead, lead + gain, out=np.ones_like(lead), where=gain > 0)
+    weight = np.minimum(shrinkage, 0.999 * bound.min(axis=1, keepdims=True))
+    with np.errstate(divide="ignore"):
+        return np.logaddexp(log_pi + np.log1p(-weight), np.log(weight) + np.log(shares))
+
+
 class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     r"""Classifier that learns from labeled and unlabeled rows with one autoencoder.
 
@@ -129,15 +158,17 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         1. By default that among the labels. Pass it where labels were picked so that their
         shares say nothing of all rows, as five of each class, or else ``consistency=0``.
     shrinkage : float or "auto", default="auto"
-        Share of a uniform distribution in `predict_proba`, in [0, 1): what few labels
-        cannot vouch for. "auto" brings the mean confidence of pi down to how often it
-        gives the class of a label to the unlabeled row next to the labeled one, against
-        how often it gives unlabeled neighbors one class, and which counts less where
-        spreading the other labels over the rows does not tell the label, and for few
-        labels; see the user guide. Where more than half of the rows have a label, in series
-        of the network "recurrent" and in `partial_fit`, the labeled row itself stands for
-        the one next to it. "auto" is 0 with ``consistency=0``, as the paper's model has it.
-        `predict` does not depend on it.
+        How far `predict_proba` goes from pi to the shares of the classes, `class_prior_`,
+        in [0, 1): by what few labels cannot vouch for, and in no row so far that another
+        class becomes the most probable. "auto" brings the mean confidence of pi, where all
+        classes are as frequent, down to how often it gives the class of a label to the
+        unlabeled row next to the labeled one, against how often it gives unlabeled
+        neighbors one class, and which counts less where spreading the other labels over
+        the rows does not tell the label, and for few labels; see the user guide. Where more
+        than half of the rows have a label, in series of the network "recurrent" and in
+        `partial_fit`, the labeled row itself stands for the one next to it. "auto" is 0
+        with ``consistency=0``, as the paper's model has it. `predict` does not depend on
+        it.
     labeled_fraction : float or "auto", default="auto"
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. "auto" is 0.1 up to 100 labeled rows, from there
@@ -221,7 +252,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     alpha_, consistency_ : float
         The weights of the cross-entropy and of the consistency in use.
     shrinkage_ : float or ndarray of shape (n_outputs,)
-        The share of a uniform distribution in `predict_proba`, one for each factor if y has
+        How far `predict_proba` goes from pi to `class_prior_`, one for each factor if y has
         several columns.
     likelihood_ : str
         The likelihood in use, one of the names of `likelihood`.
@@ -504,7 +535,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         return self
 
     def _set_shrinkage(self, X, codes, neighbors_tell):
-        """Set how much of a uniform distribution `predict_proba` mixes into pi."""
+        """Set how far `predict_proba` goes from pi to the shares of the classes."""
         shrinkage = [
             unless_auto(
                 self.shrinkage, self._auto_shrinkage, X, of_column, column, neighbors_tell
@@ -586,7 +617,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             )
 
     def predict_proba(self, X):
-        """Class probabilities: pi(x), less sure by `shrinkage_`.
+        """Class probabilities: pi(x), nearer to `class_prior_` by `shrinkage_`.
 
         Parameters
         ----------
@@ -621,12 +652,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         """
         log_pi = self._predict_log_pi(self._validate_fitted(X))
         log_proba = [
-            np.logaddexp(
-                of_factor + np.log1p(-shrinkage), np.log(shrinkage / of_factor.shape[1])
+            shrink(of_factor, shrinkage, shares) if shrinkage else of_factor
+            for of_factor, shrinkage, shares in zip(
+                log_pi, np.atleast_1d(self.shrinkage_), as_list(self.class_prior_)
             )
-            if shrinkage
-            else of_factor
-            for of_factor, shrinkage in zip(log_pi, np.atleast_1d(self.shrinkage_))
         ]
         return log_proba if len(log_proba) > 1 else log_proba[0]
 

@@ -106,12 +106,13 @@ def augmentation_for(module):
 
 
 def shrinkage_for(confidence, right, agree, told, n_labels, n_classes):
-    """Choose how much of a uniform distribution is mixed into pi.
+    """Choose how much of the classes' shares is mixed into pi.
 
-    So much that its mean confidence is the accuracy that the labels vouch for. Near a label
-    pi was taught to be right: where it is so more often than the other labels tell, the
-    more counts as far as these are better than chance. So does the part of its errors there
-    by which any neighbors differ. Then Laplace's rule of succession.
+    So much that its mean confidence is the accuracy that the labels vouch for, where all
+    classes are as frequent. Near a label pi was taught to be right: where it is so more
+    often than the other labels tell, the more counts as far as these are better than
+    chance. So does the part of its errors there by which any neighbors differ. Then
+    Laplace's rule of succession.
 
     Parameters
     ----------

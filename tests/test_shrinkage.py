@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
+from sklearn_ssvae._classifier import shrink
 from sklearn_ssvae._data import surroundings_of_labels
 from sklearn_ssvae._defaults import shrinkage_for
 
@@ -23,14 +24,66 @@ def noise():
     return X, y, np.where(np.arange(300) < 10, y, -1)
 
 
-def test_probabilities_are_pi_mixed_with_a_uniform_distribution(blobs, make_classifier):
+def test_probabilities_are_pi_mixed_with_the_shares_of_the_classes(blobs, make_classifier):
     X, _, y = blobs
-    pi = make_classifier(shrinkage=0).fit(X, y).predict_proba(X)
-    clf = make_classifier(shrinkage=0.3).fit(X, y)
+    y = np.where((y == 2) & (np.arange(len(y)) % 3 > 0), -1, y)
+    pi = make_classifier(**LONG, shrinkage=0).fit(X, y).predict_proba(X)
+    clf = make_classifier(**LONG, shrinkage=0.3).fit(X, y)
     assert clf.shrinkage_ == 0.3
-    np.testing.assert_allclose(clf.predict_proba(X), 0.7 * pi + 0.1)
-    np.testing.assert_allclose(np.exp(clf.predict_log_proba(X)), clf.predict_proba(X))
+    shares = np.bincount(y[y >= 0]) / (y >= 0).sum()
+    assert shares[2] < 0.2
+    proba = clf.predict_proba(X)
+    sure = pi.max(axis=1) > 0.6
+    assert sure.sum() > 100
+    np.testing.assert_allclose(proba[sure], 0.7 * pi[sure] + 0.3 * shares)
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    np.testing.assert_allclose(np.exp(clf.predict_log_proba(X)), proba)
     assert np.array_equal(clf.predict(X), pi.argmax(axis=1))
+
+
+def test_shares_that_are_named_take_the_place_of_those_of_the_labels(blobs, make_classifier):
+    X, _, y = blobs
+    shares = np.array([0.5, 0.3, 0.2])
+    params = {**LONG, "class_prior": shares}
+    pi = make_classifier(**params, shrinkage=0).fit(X, y).predict_proba(X)
+    proba = make_classifier(**params, shrinkage=0.1).fit(X, y).predict_proba(X)
+    sure = pi.max(axis=1) > 0.6
+    assert sure.sum() > 100
+    np.testing.assert_allclose(proba[sure], 0.9 * pi[sure] + 0.1 * shares)
+
+
+@pytest.mark.parametrize("shrinkage", [0.1, 0.6, 0.99])
+def test_the_most_probable_class_stays_so_and_other_rows_get_all_of_it(shrinkage):
+    rng = np.random.RandomState(0)
+    pi = rng.dirichlet(np.full(4, 0.3), size=2000)
+    shares = np.array([0.7, 0.2, 0.1, 0.0])
+    with np.errstate(divide="ignore"):
+        proba = np.exp(shrink(np.log(pi), shrinkage, shares))
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    assert np.array_equal(proba.argmax(axis=1), pi.argmax(axis=1))
+    plain = (1 - shrinkage) * pi + shrinkage * shares
+    lead = plain[np.arange(2000), pi.argmax(axis=1)] - np.sort(plain, axis=1)[:, -2]
+    stays, other = lead > 0.001, lead < -0.001
+    assert stays.sum() > 200
+    assert other.any()
+    np.testing.assert_allclose(proba[stays], plain[stays])
+    two = np.sort(proba[other], axis=1)[:, -2:]
+    np.testing.assert_allclose(two[:, 1], two[:, 0], rtol=0.01)
+
+
+def test_classes_that_are_as_probable_stay_so():
+    log_pi = np.log([[0.4, 0.4, 0.2]])
+    np.testing.assert_allclose(shrink(log_pi, 0.5, np.array([0.1, 0.6, 0.3])), log_pi)
+
+
+def test_a_rare_class_is_as_probable_as_it_is_frequent(noise, make_classifier):
+    """Shares that are equal gave a class of 5 % eight times that."""
+    X = noise[0]
+    rare = np.arange(300) % 20 == 0
+    y = np.where(np.arange(300) < 80, rare, -1)
+    clf = make_classifier(**LONG).fit(X, y)
+    assert clf.shrinkage_ > 0.03
+    assert 0.02 < clf.predict_proba(X)[:, 1].mean() < 0.1
 
 
 def labels_told(Z, labels):

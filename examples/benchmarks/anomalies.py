@@ -1,16 +1,18 @@
 r"""The detector's scores beside rivals', on tables and on images with a class left out.
 
     python examples/benchmarks/anomalies.py --data FOLDER
+    python examples/benchmarks/anomalies.py --sets keel --limit 3000 --train all
     python examples/benchmarks/anomalies.py --data FOLDER --sets mnist --labels 0 0.01 1 \
         --scores surprise log_prob --limit 10000 --params "max_epochs=15"
 
 A table's models are fitted to half of its normal rows and tested on all others; with
-``--train all`` they are fitted to all rows, anomalies among them, and tested on these. Of
-images each class in turn is the anomaly: models are fitted to the other classes of the
-training part, with the share of labels that ``--labels`` names, and tested on the test part.
-Rivals use no labels, and see tables standardised, or divided by one number where columns
-have a unit in common, as ours do inside; those of PyOD are run where it is installed
-(``pip install pyod``). A finished line of the results file is not run again.
+``--train all`` they are fitted to all rows, anomalies among them, and tested on these. In
+KEEL's tables the rarest class is the anomaly. Of images each class in turn is: models are
+fitted to the other classes of the training part, with the share of labels that ``--labels``
+names, and tested on the test part. Rivals use no labels, and see tables standardised, or
+divided by one number where columns have a unit in common, as ours do inside; those of PyOD
+are run where it is installed (``pip install pyod``). A finished line of the results file is
+not run again.
 
 ``--part development`` is for choosing between scores: images are tested on training rows
 that ``--limit`` leaves over, and tables are those on which the defaults were chosen; the
@@ -24,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import (
+    KEEL_RARE,
     add_data_argument,
     argument_parser,
     data_file,
@@ -214,7 +217,9 @@ def main():
     out = Path(__file__).parent / "results" / "anomalies.csv"
     parser.add_argument("--out", type=Path, default=out, help="the results file")
     parser.add_argument("--part", choices=TABLES, default="test")
-    parser.add_argument("--sets", nargs="+", help="(default: tables of the part, and images)")
+    parser.add_argument(
+        "--sets", nargs="+", help='"keel" is 20 of KEEL (default: tables of the part, images)'
+    )
     parser.add_argument("--train", choices=("normal", "all"), default="normal")
     parser.add_argument("--classes", nargs="+", type=int, default=range(10))
     parser.add_argument("--seeds", type=int, help="(default: 2)")
@@ -238,6 +243,7 @@ def main():
     args.seeds = args.seeds or 2
     args.labels = args.labels or [0.0, 0.01, 1.0]
     args.sets = args.sets or [*TABLES[args.part], *IMAGES]
+    args.sets = [s for name in args.sets for s in (KEEL_RARE if name == "keel" else [name])]
     if args.train == "all" and set(args.sets) & set(IMAGES):
         parser.error("--train all is for tables: name them with --sets")
     if args.rivals is None:

