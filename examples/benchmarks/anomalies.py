@@ -1,7 +1,7 @@
 r"""The detector's scores beside rivals', on tables and on images with a class left out.
 
     python examples/benchmarks/anomalies.py --data FOLDER
-    python examples/benchmarks/anomalies.py --sets keel --limit 3000 --train all
+    python examples/benchmarks/anomalies.py --sets keel_rare --limit 3000 --train all
     python examples/benchmarks/anomalies.py --data FOLDER --sets mnist --labels 0 0.01 1 \
         --scores surprise log_prob --limit 10000 --params "max_epochs=15"
 
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import (
-    KEEL_RARE,
+    GROUPS,
     add_data_argument,
     argument_parser,
     data_file,
@@ -217,9 +217,7 @@ def main():
     out = Path(__file__).parent / "results" / "anomalies.csv"
     parser.add_argument("--out", type=Path, default=out, help="the results file")
     parser.add_argument("--part", choices=TABLES, default="test")
-    parser.add_argument(
-        "--sets", nargs="+", help='"keel" is 20 of KEEL (default: tables of the part, images)'
-    )
+    parser.add_argument("--sets", nargs="+", help="(default: tables of the part, and images)")
     parser.add_argument("--train", choices=("normal", "all"), default="normal")
     parser.add_argument("--classes", nargs="+", type=int, default=range(10))
     parser.add_argument("--seeds", type=int, help="(default: 2)")
@@ -243,7 +241,7 @@ def main():
     args.seeds = args.seeds or 2
     args.labels = args.labels or [0.0, 0.01, 1.0]
     args.sets = args.sets or [*TABLES[args.part], *IMAGES]
-    args.sets = [s for name in args.sets for s in (KEEL_RARE if name == "keel" else [name])]
+    args.sets = [name for given in args.sets for name in GROUPS.get(given, [given])]
     if args.train == "all" and set(args.sets) & set(IMAGES):
         parser.error("--train all is for tables: name them with --sets")
     if args.rivals is None:

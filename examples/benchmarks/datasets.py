@@ -89,6 +89,9 @@ KEEL_RARE = [
     ).split()
 ]
 
+# Names for several sets at once.
+GROUPS = {"keel": KEEL, "keel_rare": KEEL_RARE}
+
 
 def load_keel(name):
     """Load a table of KEEL as X, y: rows with gaps left out, a column for each category."""

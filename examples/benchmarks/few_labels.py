@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from datasets import (
     BUNDLED,
-    KEEL,
+    GROUPS,
     add_data_argument,
     argument_parser,
     data_file,
@@ -144,7 +144,12 @@ def label_counts(name, args):
     y = load_split(name, args.data, args.rows, 0)[2]
     n_classes = len(np.unique(y))
     counts = {text: count(text, len(y), n_classes) for text in args.labels}
-    few = {text: n for text, n in counts.items() if n_classes <= n <= len(y) - n_classes}
+    few = {
+        text: n
+        for text, n in counts.items()
+        if n_classes <= n <= len(y) - n_classes
+        and len(np.unique(hide_labels(y, n, 0))) == n_classes + 1
+    }
     full = {"100%": len(y)} if "100%" in counts else {}
     return dict(sorted(few.items(), key=lambda item: item[1])) | full
 
@@ -286,7 +291,9 @@ def main():
     out = Path(__file__).parent / "results" / "few_labels.csv"
     parser.add_argument("--out", type=Path, default=out, help="the results file")
     sets = [*TABLES, *OWN_SPLITS, *SERIES, *IMAGES]
-    parser.add_argument("--sets", nargs="+", default=sets, help='"keel" is all of KEEL')
+    parser.add_argument(
+        "--sets", nargs="+", default=sets, help=f"names, or {' or '.join(GROUPS)}"
+    )
     parser.add_argument("--labels", nargs="+", default=LABELS, help='"5/class", "1%%", "100"')
     parser.add_argument("--models", nargs="+", choices=every_model, default=every_model)
     parser.add_argument("--seeds", type=int, default=3)
@@ -294,7 +301,7 @@ def main():
     parser.add_argument("--params", default="", help="of the classifier, as in a call")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    args.sets = [s for name in args.sets for s in (KEEL if name == "keel" else [name])]
+    args.sets = [name for given in args.sets for name in GROUPS.get(given, [given])]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     counts = {name: label_counts(name, args) for name in args.sets}
     cells = make_cells(args, counts)
