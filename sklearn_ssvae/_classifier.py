@@ -158,17 +158,17 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         1. By default that among the labels. Pass it where labels were picked so that their
         shares say nothing of all rows, as five of each class, or else ``consistency=0``.
     shrinkage : float or "auto", default="auto"
-        How far `predict_proba` goes from pi to the shares of the classes, `class_prior_`,
-        in [0, 1): by what few labels cannot vouch for, and in no row so far that another
-        class becomes the most probable. "auto" brings the mean confidence of pi, where all
-        classes are as frequent, down to how often it gives the class of a label to the
-        unlabeled row next to the labeled one, against how often it gives unlabeled
-        neighbors one class, and which counts less where spreading the other labels over
-        the rows does not tell the label, and for few labels; see the user guide. Where more
-        than half of the rows have a label, in series of the network "recurrent" and in
-        `partial_fit`, the labeled row itself stands for the one next to it. "auto" is 0
-        with ``consistency=0``, as the paper's model has it. `predict` does not depend on
-        it.
+        How far `predict_proba` goes from pi to the shares of the classes, in [0, 1): by
+        what few labels cannot vouch for, and in no row so far that another class becomes
+        the most probable. The shares are `class_prior`, or those of the labels with one
+        more of each class. "auto" brings the mean confidence of pi, where all classes are
+        as frequent, down to how often it gives the class of a label to the unlabeled row
+        next to the labeled one, against how often it gives unlabeled neighbors one class,
+        and which counts less where spreading the other labels over the rows does not tell
+        the label, and for few labels; see the user guide. Where more than half of the rows
+        have a label, in series of the network "recurrent" and in `partial_fit`, the labeled
+        row itself stands for the one next to it. "auto" is 0 with ``consistency=0``, as the
+        paper's model has it. `predict` does not depend on it.
     labeled_fraction : float or "auto", default="auto"
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. "auto" is 0.1 up to 100 labeled rows, from there
@@ -252,8 +252,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     alpha_, consistency_ : float
         The weights of the cross-entropy and of the consistency in use.
     shrinkage_ : float or ndarray of shape (n_outputs,)
-        How far `predict_proba` goes from pi to `class_prior_`, one for each factor if y has
-        several columns.
+        How far `predict_proba` goes from pi to the shares of the classes, one for each
+        factor if y has several columns.
     likelihood_ : str
         The likelihood in use, one of the names of `likelihood`.
     prior_ : str or None
@@ -511,7 +511,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         network = getattr(start, "_architecture", {}).get("network", self.network)
         counts = self._label_counts(codes, heads, add)
         # Laplace's rule: a class that has no label yet may have rows.
-        shares = given or [(count + 1) / (count + 1).sum() for count in counts]
+        self._class_shares = given or [(count + 1) / (count + 1).sum() for count in counts]
         # Series that begin anywhere, and a stream's chunks, say little by neighbors.
         neighbors_tell = network != "recurrent" and epochs is None
         self._train(
@@ -522,7 +522,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             rows,
             start,
             epochs,
-            class_shares=dict(zip(named, shares)),
+            class_shares=dict(zip(named, self._class_shares)),
             labels_per_class=min(count.mean() for count in counts),
             clustered=not neighbors_tell or labels_follow_neighbors(X, codes),
         )
@@ -617,7 +617,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             )
 
     def predict_proba(self, X):
-        """Class probabilities: pi(x), nearer to `class_prior_` by `shrinkage_`.
+        """Class probabilities: pi(x), less sure by `shrinkage_`.
 
         Parameters
         ----------
@@ -654,7 +654,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         log_proba = [
             shrink(of_factor, shrinkage, shares) if shrinkage else of_factor
             for of_factor, shrinkage, shares in zip(
-                log_pi, np.atleast_1d(self.shrinkage_), as_list(self.class_prior_)
+                log_pi, np.atleast_1d(self.shrinkage_), self._class_shares
             )
         ]
         return log_proba if len(log_proba) > 1 else log_proba[0]
