@@ -77,7 +77,7 @@ def test_classes_that_are_as_probable_stay_so():
 
 
 def test_a_rare_class_is_as_probable_as_it_is_frequent(noise, make_classifier):
-    """Shares that are equal gave a class of 5 % eight times that."""
+    """Mixed with a uniform distribution a class of 5 % had .28."""
     X = noise[0]
     rare = np.arange(300) % 20 == 0
     y = np.where(np.arange(300) < 80, rare, -1)
