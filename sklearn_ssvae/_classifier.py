@@ -20,7 +20,7 @@ from ._data import (
     labels_follow_neighbors,
     surroundings_of_labels,
 )
-from ._defaults import MAX_SHRINKAGE, shrinkage_for, unless_auto
+from ._defaults import MAX_SHRINKAGE, accuracy_for, shrinkage_for, unless_auto
 from ._labels import (
     Head,
     as_list,
@@ -551,28 +551,36 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         if not len(labeled):  # a chunk without labels
             known = hasattr(self, "shrinkage_")
             return np.atleast_1d(self.shrinkage_)[column] if known else MAX_SHRINKAGE
-        agree = 1.0
+        count = as_list(self.class_count_)[column]
         if neighbors_tell and 2 * len(labeled) <= len(X):
-            labeled, nearest, pairs, told = surroundings_of_labels(X, codes)
-            if self.consistency_:  # or else pi may differ on neighbors by its errors alone
-                one, other = (
-                    self._some_log_pi(X, side, column).argmax(axis=1) for side in pairs
-                )
-                agree = np.mean(one == other)
+            accuracy = self._accuracy_by_neighbors(X, codes, column, len(count))
         else:
             labeled = at_most(labeled, MAX_NEIGHBOR_LABELS)
-            nearest, told = labeled, []
-        right = np.mean(self._some_log_pi(X, nearest, column).argmax(axis=1) == codes[labeled])
+            accuracy = np.mean(self._some_codes(X, labeled, column) == codes[labeled])
         some = at_most(range(len(X)), MAX_NEIGHBOR_LABELS)
-        count = as_list(self.class_count_)[column]
         return shrinkage_for(
             confidence=np.exp(self._some_log_pi(X, some, column).max(axis=1)).mean(),
-            right=right,
-            agree=agree,
-            told=np.mean(told) if len(told) else right,
+            accuracy=accuracy,
             n_labels=count.sum(),
             n_classes=len(count),
         )
+
+    def _accuracy_by_neighbors(self, X, codes, column, n_classes):
+        """Return the accuracy that the labels and the rows around them vouch for."""
+        labeled, nearest, pairs, told, spread = surroundings_of_labels(X, codes)
+        if not len(told):  # no class has two labels
+            rows, classes = spread
+            return np.mean(self._some_codes(X, rows, column) == classes)
+        agree = 1.0
+        if self.consistency_:  # or else pi may differ on neighbors by its errors alone
+            one, other = (self._some_codes(X, side, column) for side in pairs)
+            agree = np.mean(one == other)
+        right = np.mean(self._some_codes(X, nearest, column) == codes[labeled])
+        return accuracy_for(right, agree, np.mean(told), n_classes)
+
+    def _some_codes(self, X, rows, column):
+        """Most probable class of one factor, of some of the rows, as a code."""
+        return self._some_log_pi(X, rows, column).argmax(axis=1)
 
     def _some_log_pi(self, X, rows, column):
         """Logarithm of pi of one factor, of some of the rows."""
@@ -584,7 +592,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         if self.class_prior is None:
             return []
         given = self.class_prior if len(classes) > 1 else [self.class_prior]
-        given = [np.asarray(of_column, dtype=float) for of_column in given]
+        try:
+            given = [np.array(of_column, dtype=float) for of_column in given]
+        except (TypeError, ValueError):  # a dict, or text
+            given = []
         fits = len(given) == len(classes) and all(
             prior.shape == of_column.shape and prior.min() > 0 and np.isclose(prior.sum(), 1)
             for prior, of_column in zip(given, classes)

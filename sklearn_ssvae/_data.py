@@ -175,7 +175,7 @@ def labels_follow_neighbors(X, codes):
 
 
 def surroundings_of_labels(X, codes):
-    """Find the rows next to labeled and to unlabeled ones, and which labels others tell.
+    """Find the rows next to labeled and to unlabeled ones, and what labels tell of others.
 
     Parameters
     ----------
@@ -194,6 +194,8 @@ def surroundings_of_labels(X, codes):
         is nearest to each; an only one is its own.
     told : ndarray of bool
         Of labels whose class has another one, whether spreading the others finds it again.
+    spread : ndarray of int of shape (2, n_spread)
+        Some unlabeled rows, above the class that spreading all labels gives each.
     """
     project = _principal_components(X, N_NEIGHBOR_COMPONENTS)
     labeled = at_most(np.flatnonzero(codes >= 0), MAX_NEIGHBOR_LABELS)
@@ -207,20 +209,22 @@ def surroundings_of_labels(X, codes):
     two = index.kneighbors(others[some], min(2, len(others)), return_distance=False)
     # The first is the row itself, unless others are equal to it.
     pairs = unlabeled[np.stack([some, np.where(two[:, 0] == some, two[:, -1], two[:, 0])])]
-    told = _labels_told_by_others(
+    told, classes = _spread_labels(
         at_most(Z, MAX_SPREAD_LABELS),
         at_most(codes[labeled], MAX_SPREAD_LABELS),
         at_most(others, MAX_SPREAD_ROWS),
     )
-    return labeled, nearest, pairs, told
+    spread = np.stack([at_most(unlabeled, MAX_SPREAD_ROWS), classes])
+    return labeled, nearest, pairs, told, spread
 
 
-def _labels_told_by_others(Z, labels, Z_unlabeled):
-    """Leave out each label that is not its class's only one, and spread the others.
+def _spread_labels(Z, labels, Z_unlabeled):
+    """Spread the labels; tell which of them the others find again, and all others' classes.
 
     The closed form of label spreading [1]_, ``(1 - a S)^-1 Y``, in which the share of a
     row's own label is an element of the diagonal. Of each class the mean over its labels
-    counts, or else the class of the label left out would be at a disadvantage.
+    counts, or else the class of the label left out would be at a disadvantage. An only
+    label of a class can't be left out.
 
     References
     ----------
@@ -233,12 +237,14 @@ def _labels_told_by_others(Z, labels, Z_unlabeled):
     graph = graph.maximum(graph.T)
     scale = sparse.diags(1 / np.sqrt(np.asarray(graph.sum(axis=1)).ravel()))
     system = sparse.identity(n_rows) - SPREADING * scale @ graph @ scale
-    spread = splu(system.tocsc()).solve(np.eye(n_rows, n_labels))[:n_labels]
-    np.fill_diagonal(spread, 0)
+    spread = splu(system.tocsc()).solve(np.eye(n_rows, n_labels))
     one_hot = np.eye(labels.max() + 1)[labels]
-    n_others = one_hot.sum(axis=0) - one_hot
-    found = (spread @ one_hot / n_others.clip(1)).argmax(axis=1) == labels
-    return found[n_others[np.arange(n_labels), labels] > 0]
+    n_of_class = one_hot.sum(axis=0)
+    classes = (spread[n_labels:] @ one_hot / n_of_class.clip(1)).argmax(axis=1)
+    np.fill_diagonal(spread, 0)
+    n_others = n_of_class - one_hot
+    found = (spread[:n_labels] @ one_hot / n_others.clip(1)).argmax(axis=1) == labels
+    return found[n_others[np.arange(n_labels), labels] > 0], classes
 
 
 def stratified_holdout(codes, fraction, rng):

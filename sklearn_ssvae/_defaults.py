@@ -105,25 +105,48 @@ def augmentation_for(module):
     return None
 
 
-def shrinkage_for(confidence, right, agree, told, n_labels, n_classes):
-    """Choose how much of the classes' shares is mixed into pi.
+def accuracy_for(right, agree, told, n_classes):
+    """Choose the accuracy of pi that its labels vouch for.
 
-    So much that its mean confidence is the accuracy that the labels vouch for, where all
-    classes are as frequent. Near a label pi was taught to be right: where it is so more
-    often than the other labels tell, the more counts as far as these are better than
-    chance. So does the part of its errors there by which any neighbors differ. Then
-    Laplace's rule of succession.
+    Near a label pi was taught to be right: where it is so more often than the other labels
+    tell, the more counts as far as these are better than chance. So does the part of its
+    errors there by which any neighbors differ.
 
     Parameters
     ----------
-    confidence : float
-        Mean of the largest pi of a row.
     right : float
         Share of rows next to labeled ones whose pi is largest for the class of the label.
     agree : float
         Share of unlabeled rows whose pi is largest for the class of their nearest one.
     told : float
         Share of labels that spreading the others finds again.
+    n_classes : int
+        How many classes there are.
+
+    Returns
+    -------
+    accuracy : float
+        In [0, 1].
+    """
+    chance = 1 / n_classes
+    weight = max(told - chance, 0) / (1 - chance)
+    among_neighbors = right / max(agree, right) if right else right
+    near = weight * among_neighbors + (1 - weight) * right
+    return weight * near + (1 - weight) * min(told, right)
+
+
+def shrinkage_for(confidence, accuracy, n_labels, n_classes):
+    """Choose how much of the classes' shares is mixed into pi.
+
+    So much that its mean confidence is the accuracy that the labels vouch for, by Laplace's
+    rule of succession, where all classes are as frequent.
+
+    Parameters
+    ----------
+    confidence : float
+        Mean of the largest pi of a row.
+    accuracy : float
+        The accuracy that the labels vouch for.
     n_labels, n_classes : int
         How many labels there are, and classes.
 
@@ -133,10 +156,6 @@ def shrinkage_for(confidence, right, agree, told, n_labels, n_classes):
         In [0, 0.99].
     """
     chance = 1 / n_classes
-    weight = max(told - chance, 0) / (1 - chance)
-    among_neighbors = right / max(agree, right) if right else right
-    near = weight * among_neighbors + (1 - weight) * right
-    accuracy = weight * near + (1 - weight) * min(told, right)
     expected = (n_labels * accuracy + 1) / (n_labels + 2)
     excess = confidence - max(expected, chance)
     return min(excess / (confidence - chance), MAX_SHRINKAGE) if excess > 0 else 0.0

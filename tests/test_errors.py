@@ -43,7 +43,8 @@ def test_labels_that_a_classifier_cannot_learn_from(y, message):
 
 
 @pytest.mark.parametrize(
-    "class_prior", [[1.0], [0.5, 0.2, 0.3], [0.5, 0.6], [1.0, 0.0], [[0.5, 0.5]]]
+    "class_prior",
+    [[1.0], [0.5, 0.2, 0.3], [0.5, 0.6], [1.0, 0.0], [[0.5, 0.5]], {0: 0.5, 1: 0.5}],
 )
 def test_shares_that_do_not_fit_the_classes(class_prior):
     with pytest.raises(ValueError, match="a positive share for each class, with sum 1"):

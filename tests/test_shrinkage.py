@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_ssvae._classifier import shrink
 from sklearn_ssvae._data import surroundings_of_labels
-from sklearn_ssvae._defaults import shrinkage_for
+from sklearn_ssvae._defaults import accuracy_for, shrinkage_for
 
 # Long enough that pi is sure of all rows.
 LONG = {"max_epochs": 60, "learning_rate": 0.01}
@@ -86,26 +86,29 @@ def test_a_rare_class_is_as_probable_as_it_is_frequent(noise, make_classifier):
     assert 0.02 < clf.predict_proba(X)[:, 1].mean() < 0.1
 
 
-def labels_told(Z, labels):
-    """Leave out one label after the other; spread those of the first rows step by step."""
+def spread_labels(Z, labels, left_out=()):
+    """Spread the labels of the first rows step by step; return the class of each row."""
     distances = np.linalg.norm(Z[:, None] - Z, axis=2)
     np.fill_diagonal(distances, np.inf)
     linked = np.zeros(distances.shape)
     for row, near in enumerate(np.argsort(distances, axis=1)[:, :5]):
         linked[row, near] = linked[near, row] = 1
     degree = linked.sum(axis=1)
-    told = []
-    for left_out, label in enumerate(labels):
-        start = np.zeros((len(Z), labels.max() + 1))
-        start[np.arange(len(labels)), labels] = 1
-        start[left_out] = 0
-        start /= np.maximum(start.sum(axis=0), 1)
-        mass = start
-        for _ in range(300):
-            mass = 0.9 * linked @ (mass / np.sqrt(degree)[:, None])
-            mass = mass / np.sqrt(degree)[:, None] + start
-        told.append(mass[left_out].argmax() == label)
-    return np.array(told)
+    start = np.zeros((len(Z), labels.max() + 1))
+    start[np.arange(len(labels)), labels] = 1
+    start[list(left_out)] = 0
+    start /= np.maximum(start.sum(axis=0), 1)
+    mass = start
+    for _ in range(300):
+        mass = 0.9 * linked @ (mass / np.sqrt(degree)[:, None])
+        mass = mass / np.sqrt(degree)[:, None] + start
+    return mass.argmax(axis=1)
+
+
+def labels_told(Z, labels):
+    """Leave out one label after the other, and spread the rest."""
+    told = [spread_labels(Z, labels, [row])[row] for row in range(len(labels))]
+    return np.array(told) == labels
 
 
 @pytest.mark.parametrize("n_labels", [16, 60])
@@ -137,14 +140,29 @@ def test_auto_brings_the_confidence_down_to_what_labels_vouch_for(
     np.testing.assert_allclose(ours, max(expected, 0.5 + 0.01 * (confidence - 0.5)))
 
 
+def test_one_label_of_a_class_vouches_for_what_spreading_it_says_too(noise, make_classifier):
+    """No label can be left out: pi is trusted as far as it and the graph agree."""
+    X, y, _ = noise
+    y_partly = np.where(np.arange(300) < 2, y, -1)
+    clf = make_classifier(**LONG).fit(X, y_partly)
+    clf.shrinkage_, shrinkage = 0, clf.shrinkage_
+    pi = clf.predict_proba(X)
+    agree = (spread_labels(X, y[:2]) == pi.argmax(axis=1))[2:].mean()
+    assert 0.5 < agree < 1
+    confidence = pi.max(axis=1).mean()
+    ours = (1 - shrinkage) * confidence + shrinkage / 2
+    np.testing.assert_allclose(ours, (2 * agree + 1) / 4)
+
+
 def test_a_pi_without_consistency_is_not_excused_by_its_differences(noise, make_classifier):
     X, _, y = noise
     es = make_classifier(**LONG, alpha=np.inf).fit(X, y)
     es.shrinkage_, ours = 0, es.shrinkage_
     pi = es.predict_proba(X)
-    labeled, nearest, _, told = surroundings_of_labels(X, y)
+    labeled, nearest, _, told, _ = surroundings_of_labels(X, y)
     right = (pi.argmax(axis=1)[nearest] == y[labeled]).mean()
-    expected = shrinkage_for(pi.max(axis=1).mean(), right, 1.0, told.mean(), 10, 2)
+    accuracy = accuracy_for(right, 1.0, told.mean(), 2)
+    expected = shrinkage_for(pi.max(axis=1).mean(), accuracy, 10, 2)
     assert right < 1
     assert 0 < ours < 0.99
     np.testing.assert_allclose(ours, expected)
@@ -169,37 +187,35 @@ def test_many_labels_of_clear_clusters_leave_pi_nearly_as_it_is(blobs, make_clas
 
 @pytest.mark.parametrize("n_labels", [4, 40, 400])
 def test_pi_that_is_always_right_is_trusted_by_laplace_rule(n_labels):
-    shrinkage = shrinkage_for(1.0, 1.0, 1.0, 1.0, n_labels, 2)
+    shrinkage = shrinkage_for(1.0, 1.0, n_labels, 2)
     np.testing.assert_allclose(1 - shrinkage / 2, (n_labels + 1) / (n_labels + 2))
 
 
 def test_pi_that_is_less_sure_than_right_stays_as_it_is():
-    assert shrinkage_for(0.6, 1.0, 1.0, 1.0, 100, 2) == 0
+    assert shrinkage_for(0.6, 1.0, 100, 2) == 0
 
 
 def test_pi_that_is_as_good_as_chance_keeps_the_order_of_classes():
-    assert shrinkage_for(0.9, 0.2, 1.0, 0.2, 10, 2) == 0.99
-    assert shrinkage_for(1.0, 0.0, 0.0, 1.0, 1000, 5) == 0.99
+    assert shrinkage_for(0.9, 0.2, 10, 2) == 0.99
+    assert shrinkage_for(1.0, 0.0, 1000, 5) == 0.99
 
 
 def test_what_pi_was_taught_counts_as_far_as_other_labels_tell_it():
-    """Confidence 1 and many labels: one less half of the shrinkage is the accuracy."""
     for right, told, accuracy in ((0.9, 0.6, 0.66), (0.9, 0.8, 0.86), (0.8, 0.9, 0.8)):
-        shrinkage = shrinkage_for(1.0, right, 1.0, told, 10**9, 2)
-        np.testing.assert_allclose(1 - shrinkage / 2, accuracy)
+        np.testing.assert_allclose(accuracy_for(right, 1.0, told, 2), accuracy)
 
 
 def test_what_neighbors_differ_by_is_no_error_of_pi_as_far_as_labels_are_told():
-    """Confidence 1, many labels, each told by the others: pi is as right as it can be."""
+    """Where each label is told by the others, pi is as right as it can be."""
     for right, agree, told, accuracy in (
         (0.9, 0.9, 1.0, 1.0),
         (0.9, 0.8, 1.0, 1.0),
         (0.72, 0.9, 1.0, 0.8),
         (0.9, 0.9, 0.75, 0.5 * 0.95 + 0.5 * 0.75),
         (0.9, 0.9, 0.5, 0.5),
+        (0.0, 0.0, 1.0, 0.0),
     ):
-        shrinkage = shrinkage_for(1.0, right, agree, told, 10**9, 2)
-        np.testing.assert_allclose(1 - shrinkage / 2, max(accuracy, 0.505))
+        np.testing.assert_allclose(accuracy_for(right, agree, told, 2), accuracy)
 
 
 def test_the_paper_and_models_without_consistency_have_pi_itself(blobs, make_classifier):
@@ -256,7 +272,7 @@ def thirty_columns():
 
 def test_surroundings_are_those_in_the_leading_directions(thirty_columns):
     X, codes, Z = thirty_columns
-    labeled, nearest, pairs, told = surroundings_of_labels(X, codes)
+    labeled, nearest, pairs, told, spread = surroundings_of_labels(X, codes)
     assert np.array_equal(labeled, np.arange(0, 120, 6))
     for row, found in zip(labeled, nearest):
         distances = np.where(codes < 0, np.linalg.norm(Z - Z[row], axis=1), np.inf)
@@ -268,6 +284,8 @@ def test_surroundings_are_those_in_the_leading_directions(thirty_columns):
     rows = np.r_[labeled, np.flatnonzero(codes < 0)]
     assert np.array_equal(told, labels_told(Z[rows], codes[labeled]))
     assert 0.4 < told.mean() < 1
+    assert np.array_equal(spread[0], rows[20:])
+    assert np.array_equal(spread[1], spread_labels(Z[rows], codes[labeled])[20:])
 
 
 def test_the_only_label_of_a_class_is_told_by_no_other(thirty_columns):
