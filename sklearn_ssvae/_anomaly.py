@@ -6,16 +6,28 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from sklearn.base import OutlierMixin, _fit_context
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.random import sample_without_replacement
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+)
 
 from ._base import BaseSSVAE, all_or_nothing
-from ._labels import UNLABELED_CODE, Head, as_list, check_labels, encode_columns
+from ._labels import (
+    UNLABELED_CODE,
+    Head,
+    as_list,
+    check_labels,
+    encode_columns,
+    is_unlabeled,
+)
 from ._scores import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
@@ -51,16 +63,29 @@ MAX_THRESHOLD = 100_000
 # Bounds the memory that a search for neighbors takes.
 BLOCK_ROWS = 512
 
+# Rows are the same if no column differs by more than this share of its scale, as rows do
+# that were stored in float32 or went through a transformer once more.
+SAME = 1e-5
+
 
 def _choose(rows, n, rng):
     """Draw n of the rows; unlike ``rng.choice`` without a copy of them all."""
     return rows[sample_without_replacement(len(rows), n, random_state=rng)]
 
 
-def _absent(rows, known):
+def _matches(rows, known, scale):
+    """List for each row the known ones that are equal to it but for rounding."""
+    tree = cKDTree(known / scale)
+    found = [
+        tree.query_ball_point(rows[block] / scale, SAME, p=np.inf, return_sorted=True)
+        for block in gen_batches(len(rows), BLOCK_ROWS)
+    ]
+    return [of_row for of_block in found for of_row in of_block]
+
+
+def _absent(rows, known, scale):
     """Tell which rows are not among the known ones."""
-    at_hand = {row.tobytes() for row in known}
-    return [row.tobytes() not in at_hand for row in rows.astype(known.dtype)]
+    return np.array([not found for found in _matches(rows, known, scale)], dtype=bool)
 
 
 def _leading_directions(features):
@@ -488,7 +513,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
                 "positive alpha, for example set_params(alpha=0.3)."
             )
         X_feedback = self._validate_X(X_feedback, reset=False)[0]
-        verdicts = np.atleast_1d(np.asarray(verdicts, dtype=str))
+        verdicts = column_or_1d(np.atleast_1d(np.asarray(verdicts, dtype=str)))
         check_consistent_length(X_feedback, verdicts)
         unknown = np.setdiff1d(verdicts, FEEDBACK_CLASSES[1:])
         if len(unknown):
@@ -531,9 +556,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         in_density = is_normal.all(axis=1) & (verdicts != FALSE_NEGATIVE)
         if not in_density.any():
             raise ValueError(
-                "Every row is labeled as an anomaly, so there is nothing to fit the density "
-                f"to: anomaly_labels={self.anomaly_labels!r}. Add rows that are normal or "
-                "unlabeled."
+                "Every row is an anomaly by its label or by a verdict, so there is nothing to "
+                f"fit the density to: anomaly_labels={self.anomaly_labels!r}. Add rows that "
+                "are normal or unlabeled."
             )
         named, learned = self._learned_heads(codes, heads, verdicts)
         held_out = self._hold_out(codes, in_density & (verdicts == UNLABELED_CODE))
@@ -542,7 +567,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         rows = None if trained.all() else np.flatnonzero(trained)
         learns_anomalies = any(head.has_anomalies for head in named.values())
         X_train = X
-        if hasattr(self, "feedback_X_"):
+        if hasattr(self, "feedback_X_") and self.alpha != 0:
             X_train, learned = self._join_feedback(X, learned, verdicts)
             named["feedback"] = Head(FEEDBACK_CLASSES, 0, N_NORMAL_FEEDBACK)
             if rows is not None:
@@ -640,7 +665,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         if add and hasattr(self, "reference_X_"):
             known, n_seen = self.reference_X_, self._n_seen
             # A chunk that comes again would be its own neighbor.
-            normal = normal[_absent(X[normal], known)]
+            normal = normal[_absent(X[normal], known, self._column_scale)]
         n_new = len(normal)
         self._n_seen = n_seen + n_new
         if len(known) + n_new > n_max:
@@ -648,9 +673,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             known = known[rng.permutation(len(known))[: n_max - n_new]]
         drawn = X[_choose(normal, n_new, rng)]
         rows = np.concatenate([known, drawn.astype(known.dtype)])
-        found, verdicts = self._feedback()
-        found = found[verdicts == FEEDBACK_CLASSES[FALSE_POSITIVE]].astype(rows.dtype)
-        self.reference_X_ = np.concatenate([rows, found[_absent(found, rows)]])
+        found = self._feedback()[0].astype(rows.dtype)
+        found = found[self._verdicts_of(found) == FALSE_POSITIVE]
+        absent = _absent(found, rows, self._column_scale)
+        self.reference_X_ = np.concatenate([rows, found[absent]])
         rows = X[held_out] if len(held_out) else self.reference_X_[-MAX_HELD_OUT:]
         self._neighbors = None
         self._calibration = calibrate(*self._measure(rows))
@@ -676,6 +702,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             self._neighbors = reference, index.fit(reference), bulk
         reference, index, bulk = self._neighbors
         out = self._apply(measure_block, X, n_own + reference.shape[1])
+        overflows = ~np.isfinite(out).all(axis=1)
+        out[overflows] = 0.0
         features = out[:, n_own:]
         nearest = index.kneighbors(features, return_distance=False)
         # Their distances by differences: those of the search lose half of the digits.
@@ -684,14 +712,15 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         far = [mean_distance(distances, lengths)]
         if bulk is not None:
             far.append(distance_from_bulk(features, bulk))
+        out[overflows, 0] = np.inf  # their error
         return out[:, :n_own], np.stack(far, axis=1)
 
     def _score_samples(self, X):
         if self._score == "log_prob":
             return super()._score_samples(X)
-        self._check_support(X)
         if self._score == "elbo":
-            return self._apply(elbo, X, 1)[:, 0]
+            return self._log_probs(elbo, X)
+        self._check_support(X)
         scores = np.empty(len(X))
         for rows in gen_batches(len(X), BLOCK_ROWS):
             terms = surprises(*self._measure(X[rows]), self._calibration)
@@ -708,13 +737,16 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         codes = np.full(len(X), UNLABELED_CODE, dtype=np.int32)
         if not hasattr(self, "feedback_X_"):
             return codes
-        judged = {
-            row.tobytes(): FEEDBACK_CLASSES.tolist().index(verdict)
-            for row, verdict in zip(self.feedback_X_.astype(X.dtype), self.feedback_verdicts_)
-        }
-        for at, row in enumerate(X):
-            codes[at] = judged.get(row.tobytes(), UNLABELED_CODE)
+        judged = [FEEDBACK_CLASSES.tolist().index(name) for name in self.feedback_verdicts_]
+        for row, found in enumerate(_matches(X, self.feedback_X_, self._column_scale)):
+            if found:
+                codes[row] = judged[found[-1]]
         return codes
+
+    @property
+    def _column_scale(self):
+        """What the model divides each column by, shape (n_features,)."""
+        return self.net_.module_.scale.cpu().numpy()
 
     def _join_feedback(self, X, codes, verdicts):
         """Append the judged rows that X lacks, and a column of verdicts to the codes.
@@ -728,7 +760,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         n_contrast = min(len(rows), max(100, 5 * len(self.feedback_verdicts_)))
         column[self._random_state().choice(rows, n_contrast, replace=False)] = 0
         missing = self.feedback_X_.astype(X.dtype)
-        missing = missing[_absent(missing, X[verdicts != UNLABELED_CODE])]
+        judged_rows = X[verdicts != UNLABELED_CODE]
+        missing = missing[_absent(missing, judged_rows, self._column_scale)]
         judged = self._verdicts_of(missing)
         rest = np.full((len(missing), codes.shape[1]), UNLABELED_CODE, dtype=np.int32)
         codes = np.column_stack([np.vstack([codes, rest]), np.append(column, judged)])
@@ -740,6 +773,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         Returns codes of shape (n_samples, n_outputs) and a list of heads.
         """
         known = None if reset else as_list(self.classes_)
+        if known is not None and not any(map(len, known)):
+            known = None  # a model without labels takes any number of factors
+        anomaly_labels = self._check_anomaly_labels()
         if y is None or (self.alpha == 0 and self.anomaly_labels is None):
             classes = [np.empty(0, dtype=int)] if known is None else known
             codes = np.full((n_samples, len(classes)), UNLABELED_CODE, dtype=np.int32)
@@ -750,9 +786,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             codes, classes = encode_columns(y, self.unlabeled, known, grow=True)
         heads = []
         for column, of_column in enumerate(classes):
-            anomalous = np.zeros(len(of_column), dtype=bool)
-            if self.anomaly_labels is not None:
-                anomalous = np.isin(of_column, np.atleast_1d(self.anomaly_labels))
+            anomalous = np.isin(of_column, anomaly_labels)
             order = np.argsort(anomalous, kind="stable")
             new_codes = np.append(np.argsort(order), UNLABELED_CODE).astype(np.int32)
             codes[:, column] = new_codes[codes[:, column]]
@@ -760,12 +794,29 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             heads.append(Head(of_column[order], n_normal, n_normal))
         return codes, heads
 
+    def _check_anomaly_labels(self):
+        """Return `anomaly_labels` as an array, empty without any."""
+        labels = [] if self.anomaly_labels is None else self.anomaly_labels
+        labels = np.atleast_1d(list(labels) if isinstance(labels, (set, frozenset)) else labels)
+        if labels.ndim > 1 or (labels.dtype.kind == "O" and not all(map(np.isscalar, labels))):
+            raise ValueError(
+                "anomaly_labels must be a label, or a flat list of labels, that mean a known "
+                f"anomaly. Got {self.anomaly_labels!r}."
+            )
+        if is_unlabeled(labels, self.unlabeled).any():
+            raise ValueError(
+                f"anomaly_labels={self.anomaly_labels!r} names the marker of unlabeled rows, "
+                f"unlabeled={self.unlabeled!r}. If these rows are known anomalies, pass another "
+                "marker, for example unlabeled=None."
+            )
+        return labels
+
     def _refuse_verdicts(self, y):
         """Raise if y looks like the output of an outlier detector's predict."""
-        declared = self.anomaly_labels is not None
-        if declared or y.dtype.kind not in "iuf" or self.unlabeled != -1:
+        if self.anomaly_labels is not None or str(self.unlabeled) != "-1":
             return
-        if np.array_equal(np.unique(y), [-1, 1]):
+        distinct = set(y.ravel().tolist()) if y.dtype.kind in "OU" else np.unique(y)
+        if {str(value).removesuffix(".0") for value in distinct} == {"-1", "1"}:
             raise ValueError(
                 "y holds exactly -1 and 1, which looks like scikit-learn's verdicts "
                 "(-1 outlier, 1 inlier). Here y holds the kind of each row and -1 means "
@@ -782,7 +833,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         if self.anomaly_labels is None:
             return
         found = {label for head in heads for label in head.classes.tolist()}
-        absent = set(np.atleast_1d(self.anomaly_labels).tolist()) - found
+        absent = set(self._check_anomaly_labels().tolist()) - found
         if absent:
             warnings.warn(
                 f"anomaly_labels names {sorted(absent, key=str)}, which no row of y has. Its "
@@ -842,7 +893,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         if "feedback" not in self._net_classes:
             return scores
         log_factor = self._apply(log_feedback_factor, X, 1)[:, 0]
-        return adjust(scores, log_factor, self.reference_score_)
+        # A row that overflows stays as abnormal as it is.
+        return adjust(scores, np.nan_to_num(log_factor), self.reference_score_)
 
     def decision_function(self, X):
         """Score of each row relative to the threshold.
@@ -893,4 +945,4 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         X = self._validate_fitted(X)
         self._check_support(X)
         out = self._apply(lambda module, x: module.log_prob(x), X, X.shape[1])
-        return self._in_row_shape(out)
+        return self._in_row_shape(np.where(np.isnan(out), -np.inf, out))

@@ -1006,16 +1006,20 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return self._score_samples(self._validate_fitted(X))
 
     def _score_samples(self, X):
+        return self._log_probs(log_prob, X)
+
+    def _log_probs(self, function, X):
+        """Apply a function that gives each row a log-probability, -inf where it overflows."""
         self._check_support(X)
-        return self._apply(log_prob, X, 1)[:, 0]
+        scores = self._apply(function, X, 1)[:, 0]
+        return np.where(np.isnan(scores), -np.inf, scores)
 
     def _elbo(self, X):
         """Lower bound on log p(x) of each row, the mean over the same draws for all."""
-        self._check_support(X)
         shape = (N_ELBO_DRAWS // 2, *self.net_.module_.latent_shape)
         half = torch.randn(shape, generator=torch.Generator().manual_seed(0)).double()
         noise = torch.cat([half, -half])
-        return self._apply(lambda module, x: module.elbo(x, noise), X, 1)[:, 0]
+        return self._log_probs(lambda module, x: module.elbo(x, noise), X)
 
     # State
 

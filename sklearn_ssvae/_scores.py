@@ -37,6 +37,9 @@ BULK = 0.9
 N_CONCENTRATIONS = 10
 RIDGE = 0.03
 
+# A row is its own neighbor up to this share of its length: stored in float32 it is at 1e-7.
+OWN_DISTANCE = 1e-5
+
 # A term that varies less than this among normal rows, by a percent or a hundredth of a
 # nat, would make a surprise of everything.
 MIN_SPREAD = 0.01
@@ -190,7 +193,7 @@ def mean_distance(distances, lengths):
     distances = np.sort(distances, axis=1)
     if distances.shape[1] == 1:
         return distances[:, 0]
-    is_own = distances[:, 0] <= 1e-9 * lengths
+    is_own = distances[:, 0] <= OWN_DISTANCE * lengths
     return np.where(is_own, distances[:, 1:].mean(axis=1), distances[:, :-1].mean(axis=1))
 
 

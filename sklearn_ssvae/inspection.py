@@ -84,14 +84,19 @@ class GenerationGridDisplay:
         Raises
         ------
         ValueError
-            If the rows are not images and no `image_shape` says how to read them, or if
-            there are several factors and no `classes`.
+            If the rows are not images and no `image_shape` says how to read them, if there
+            are several factors and no `classes`, if `dims` or `extent` are out of their
+            range, or if there are fewer axes than panels.
         ImportError
             If matplotlib is missing.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
         n_latent = len(estimator.get_feature_names_out())
+        if not 0 < extent < 1:
+            raise ValueError(f"extent must be in (0, 1). Got {extent!r}.")
+        if not all(-n_latent <= dim < n_latent for dim in dims[: 1 + (n_latent > 1)]):
+            raise ValueError(f"dims={dims!r} must be two of the {n_latent} latent dimensions.")
         steps = norm.ppf(np.linspace(0.5 - extent / 2, 0.5 + extent / 2, n_steps))
         across, down = np.meshgrid(steps, steps[::-1])
         z = np.zeros((n_steps * n_steps, n_latent))
@@ -153,6 +158,8 @@ class GenerationGridDisplay:
                 layout="constrained",
             )
         axes = np.atleast_1d(ax).ravel()
+        if len(axes) < n_panels:
+            raise ValueError(f"ax holds {len(axes)} axes for {n_panels} panels.")
         params = {"cmap": "gray_r", "interpolation": "nearest", **imshow_params}
         for panel, images in enumerate(self.images):
             # Rows of images side by side: (steps, height) by (steps, width).

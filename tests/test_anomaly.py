@@ -360,6 +360,24 @@ def test_kinds_that_arrive_later_join_by_partial_fit_or_warm_start(blobs, make_d
     assert chunked.partial_fit(X, y).classes_.tolist() == [0, 1, 2]
 
 
+def test_several_factors_may_arrive_later(blobs, make_detector):
+    X, y, y_partly = blobs
+    factors = np.column_stack([y_partly, y % 2])
+    det = make_detector().partial_fit(X).partial_fit(X, factors)
+    assert [of_factor.tolist() for of_factor in det.classes_] == [[0, 1, 2], [0, 1]]
+    warm = make_detector(warm_start=True).fit(X).fit(X, factors)
+    assert warm.sample(2, y=[2, 1])[1].tolist() == [[2, 1]] * 2
+
+
+def test_anomaly_labels_may_be_a_set(frauds, make_detector):
+    X, y = frauds[:2]
+    of_list, of_set = (
+        make_detector(anomaly_labels=labels).fit(X, y).score_samples(X)
+        for labels in (["fraud"], {"fraud"})
+    )
+    assert np.array_equal(of_list, of_set)
+
+
 def test_a_detector_starts_from_a_classifier(blobs, make_classifier, make_detector):
     X, _, y = blobs
     clf = make_classifier(prior="normal").fit(X, y)

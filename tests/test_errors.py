@@ -56,15 +56,30 @@ def test_the_message_on_one_class_names_the_detector():
         SSVAEClassifier().fit(X, np.where(Y == 1, -1, Y))
 
 
-@pytest.mark.parametrize("y", [np.where(Y == 0, -1, 1), np.where(Y == 0, -1.0, 1.0)])
-def test_verdicts_given_to_the_detector_as_kinds(y):
+@pytest.mark.parametrize("dtype", [int, float, object, str, "Int64", "category"])
+def test_verdicts_given_to_the_detector_as_kinds(dtype):
+    y = pd.Series(np.where(Y == 0, -1, 1)).astype(dtype)
     with pytest.raises(ValueError, match=r"verdicts .* anomaly_labels=\[-1\]"):
         SSVAEAnomalyDetector().fit(X, y)
 
 
 def test_anomalies_alone_leave_nothing_to_fit():
-    with pytest.raises(ValueError, match="Every row is labeled as an anomaly"):
+    with pytest.raises(ValueError, match="Every row is an anomaly by its label"):
         SSVAEAnomalyDetector(anomaly_labels=["bad"]).fit(X, np.full(40, "bad"))
+
+
+@pytest.mark.parametrize(
+    ("anomaly_labels", "message"),
+    [
+        (-1, "marker of unlabeled rows"),
+        ([1, -1], "marker of unlabeled rows"),
+        ([[1]], "flat list of labels"),
+        ([(1, 2)], "flat list of labels"),
+    ],
+)
+def test_anomaly_labels_that_are_none(anomaly_labels, message):
+    with pytest.raises(ValueError, match=message):
+        SSVAEAnomalyDetector(anomaly_labels=anomaly_labels).fit(X, Y)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -147,6 +147,39 @@ def test_the_last_verdict_on_a_row_counts(found):
     assert (det.predict(rare[14:]) == -1).mean() < 0.1
 
 
+def test_a_false_positive_that_was_revoked_is_no_neighbor_of_normal_rows(found):
+    det, train, rare, _ = found
+    judged = rare[4:14]
+    counts = []
+    for verdict in ("false_positive", "false_negative"):
+        det.fit_feedback(train, X_feedback=judged, verdicts=[verdict] * 10)
+        same = (det.reference_X_[:, None] == judged).all(axis=2)
+        counts.append(same.any(axis=0).sum())
+    assert counts == [10, 0]
+
+
+def test_judged_rows_are_found_among_the_training_rows_but_for_rounding(found):
+    det, train, *_ = found
+    train = train.round(1)
+    det.set_params(max_epochs=1).fit(train)
+    judged = np.unique(train, axis=0)[:20]
+    same = (train[:, None] == judged).all(axis=2).any(axis=1)
+    for stored in (judged, judged.astype(np.float32), -(-judged + 0.0), judged * (1 + 1e-14)):
+        again = copy.deepcopy(det)
+        again.fit_feedback(train, X_feedback=stored, verdicts=["false_negative"] * 20)
+        assert np.array_equal(again._verdicts_of(train) == 2, same)
+    near = judged + 0.01
+    det.fit_feedback(train, X_feedback=near, verdicts=["false_negative"] * 20)
+    assert not (det._verdicts_of(train) == 2).any()
+
+
+def test_a_further_fit_without_a_pi_head_drops_that_of_the_verdicts(found):
+    det, train, rare, _ = found
+    det.fit_feedback(train, X_feedback=rare[:3], verdicts=["false_positive"] * 3)
+    det.set_params(alpha=0, warm_start=True, max_epochs=1).fit(train)
+    assert np.array_equal(det.score_samples(rare), det.score_samples(rare, feedback=False))
+
+
 def test_feedback_without_the_known_labels_warns(blobs, make_detector):
     X, _, y = blobs
     det = make_detector(max_epochs=1).fit(X, y)

@@ -93,3 +93,21 @@ def test_panels_of_several_factors_have_to_be_named():
         clf, classes=[[0, 0], [1, 1]], n_steps=2, image_shape=(8, 8)
     )
     assert display.images.shape == (2, 2, 2, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"extent": 1.0}, r"extent must be in \(0, 1\)"),
+        ({"dims": (0, 7)}, "latent dimensions"),
+    ],
+)
+def test_a_grid_beyond_the_latent_space_is_refused(digits_model, params, message):
+    with pytest.raises(ValueError, match=message):
+        GenerationGridDisplay.from_estimator(digits_model, image_shape=(8, 8), **params)
+
+
+def test_fewer_axes_than_panels_are_refused(digits_model):
+    _, ax = mpl.pyplot.subplots(1, 2)
+    with pytest.raises(ValueError, match="2 axes for 3 panels"):
+        GenerationGridDisplay.from_estimator(digits_model, image_shape=(8, 8), ax=ax)

@@ -337,6 +337,33 @@ def test_the_first_chunk_may_be_two_rows(make_detector):
     assert len(det.reference_X_) == 3
 
 
+@pytest.mark.parametrize("score", SCORES)
+def test_rows_stored_in_float32_have_the_same_scores(score, blobs, make_detector):
+    X, *_ = blobs
+    det = make_detector(anomaly_score=score, max_epochs=30).fit(X)
+    again = X.astype(np.float32)
+    np.testing.assert_allclose(det.score_samples(again), det.score_samples(X), atol=1e-3)
+    assert np.array_equal(det.predict(again), det.predict(X))
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("likelihood", ["gaussian", "heteroscedastic_gaussian"])
+def test_a_row_that_overflows_is_abnormal_and_harms_no_other(score, likelihood, make_detector):
+    """-3.4e38 stands for missing values in raster images; convolutions are in float32."""
+    X = np.random.RandomState(0).uniform(size=(120, 8, 8))
+    det = make_detector(network="conv", likelihood=likelihood, anomaly_score=score, max_epochs=1)
+    det.fit(X)
+    rows = X[:3].copy()
+    rows[0, 0, 0] = -3.4e38
+    for _ in range(2):
+        scores = det.score_samples(rows)
+        assert scores[0] == -np.inf
+        assert np.array_equal(scores[1:], det.score_samples(X[1:3]))
+        assert det.predict(rows)[0] == -1
+        det.fit_feedback(X, X_feedback=X[:2], verdicts=["false_positive"] * 2)
+    assert not np.isnan(det.score_features(rows)).any()
+
+
 def test_rows_that_repeat_have_finite_scores(make_detector):
     X = np.repeat([[0.0, 1.0, 2.0], [3.0, 1.0, 0.0]], 300, axis=0)
     scores = make_detector().fit(X).score_samples(np.vstack([X[:1], X[-1:] + 5]))
