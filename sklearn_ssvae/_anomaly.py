@@ -197,14 +197,14 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
           known anomalies.
 
         It is calibrated on a tenth of the rows, unlabeled ones if they can be had and
-        1,000 at most, which stay out of the training; of fewer than 500 rows all are
-        trained on and calibrate it as well.
+        1,000 at most, which stay out of the training (not out of earlier fits that it goes
+        on from); of fewer than 500 rows all are trained on and calibrate it as well.
     contamination : "auto" or float, default="auto"
         Sets the threshold `offset_`. A float in (0, 0.5] is the share of training rows to
         flag, estimated on 100,000 of them if there are more. "auto" is the lower fence of
         a box plot of these rows' scores: the first quartile less one and a half quartile
         ranges.
-    anomaly_labels : label or array-like of labels, default=None
+    anomaly_labels : label, set or array-like of labels, default=None
         Labels in y that mean known anomalies. Such rows stay out of the density; pi
         learns to tell them from the normal kinds, and the decoder reads the share of pi
         on normal kinds alone. Where they are the only labels, pi learns to tell them from
@@ -436,8 +436,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         ------
         ValueError
             If y consists of -1 and 1, scikit-learn's verdicts, with no word on what they
-            mean; if X has missing or infinite values, if a parameter is out of its range,
-            or if the training diverges.
+            mean; if `anomaly_labels` names the marker of unlabeled rows; if X has missing or
+            infinite values, if a parameter is out of its range, or if the training diverges.
         """
         start = self._start_of_fit(init_model)
         if start is not self:
@@ -479,7 +479,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         ``(1 - p_fp) / (1 - p_fn)``, as section 5 of the paper proposes. Abnormality is the
         distance of a row's score from `reference_score_`. False positives join
         the rows that the density is fitted to, false negatives stay out of it, as do rows
-        of X that are equal to one. Works with and without labels of kinds.
+        of X that are equal to one but for rounding. Works with and without labels of kinds.
 
         Parameters
         ----------
@@ -797,7 +797,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
     def _check_anomaly_labels(self):
         """Return `anomaly_labels` as an array, empty without any."""
         labels = [] if self.anomaly_labels is None else self.anomaly_labels
-        labels = np.atleast_1d(list(labels) if isinstance(labels, (set, frozenset)) else labels)
+        if isinstance(labels, (set, frozenset)):
+            labels = list(labels)
+        labels = np.atleast_1d(labels)
         if labels.ndim > 1 or (labels.dtype.kind == "O" and not all(map(np.isscalar, labels))):
             raise ValueError(
                 "anomaly_labels must be a label, or a flat list of labels, that mean a known "
@@ -806,8 +808,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         if is_unlabeled(labels, self.unlabeled).any():
             raise ValueError(
                 f"anomaly_labels={self.anomaly_labels!r} names the marker of unlabeled rows, "
-                f"unlabeled={self.unlabeled!r}. If these rows are known anomalies, pass another "
-                "marker, for example unlabeled=None."
+                f"unlabeled={self.unlabeled!r}. If these rows are known anomalies, pass "
+                "another marker, for example unlabeled=None."
             )
         return labels
 

@@ -165,10 +165,11 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         as frequent, down to how often it gives the class of a label to the unlabeled row
         next to the labeled one, against how often it gives unlabeled neighbors one class,
         and which counts less where spreading the other labels over the rows does not tell
-        the label, and for few labels; see the user guide. Where more than half of the rows
-        have a label, in series of the network "recurrent" and in `partial_fit`, the labeled
-        row itself stands for the one next to it. "auto" is 0 with ``consistency=0``, as the
-        paper's model has it. `predict` does not depend on it.
+        the label, and for few labels; with one label a class, down to how often it gives
+        the class that spreading the labels does; see the user guide. Where more than half
+        of the rows have a label, in series of the network "recurrent" and in `partial_fit`,
+        the labeled row itself stands for the one next to it. "auto" is 0 with
+        ``consistency=0``, as the paper's model has it. `predict` does not depend on it.
     labeled_fraction : float or "auto", default="auto"
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. "auto" is 0.1 up to 100 labeled rows, from there

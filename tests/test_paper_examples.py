@@ -116,10 +116,11 @@ def test_a_half_written_header_is_written_again(run_cells, tmp_path):
 def test_options_that_leave_no_model_are_named(run_cells, common, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="no model"):
         run_cells([])
-    monkeypatch.setattr(sys, "argv", ["table", "--seeds", "0"])
-    with pytest.raises(SystemExit):
-        common.parse_args(common.paper_parser(""))
-    assert "--seeds: must be 1 or more. Got 0." in capsys.readouterr().err
+    for option in ("--seeds", "--limit", "--test-limit", "--epochs", "--batch-size"):
+        monkeypatch.setattr(sys, "argv", ["table", option, "0"])
+        with pytest.raises(SystemExit):
+            common.parse_args(common.paper_parser(""))
+        assert f"{option}: must be 1 or more. Got 0." in capsys.readouterr().err
 
 
 def test_a_file_with_other_columns_is_left_alone(run_cells, tmp_path):

@@ -351,8 +351,8 @@ def test_rows_stored_in_float32_have_the_same_scores(score, blobs, make_detector
 def test_a_row_that_overflows_is_abnormal_and_harms_no_other(score, likelihood, make_detector):
     """-3.4e38 stands for missing values in raster images; convolutions are in float32."""
     X = np.random.RandomState(0).uniform(size=(120, 8, 8))
-    det = make_detector(network="conv", likelihood=likelihood, anomaly_score=score, max_epochs=1)
-    det.fit(X)
+    params = {"network": "conv", "likelihood": likelihood, "anomaly_score": score}
+    det = make_detector(**params, max_epochs=1).fit(X)
     rows = X[:3].copy()
     rows[0, 0, 0] = -3.4e38
     for _ in range(2):

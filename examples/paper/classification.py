@@ -11,6 +11,7 @@ from common import (
     out_file,
     paper_parser,
     parse_args,
+    positive_int,
     print_title,
     run_cells,
     values_of,
@@ -95,7 +96,9 @@ def run_table(
     networks = list(dict.fromkeys(network for _, network, _ in published))
     counts = list(dict.fromkeys(labels for _, _, labels in published))
     parser = paper_parser(doc)
-    parser.add_argument("--es-epochs", type=int, help="epochs of ES, over its labeled rows")
+    parser.add_argument(
+        "--es-epochs", type=positive_int, help="epochs of ES, over its labeled rows"
+    )
     parser.add_argument("--models", nargs="+", choices=["SS", "ES"], default=["SS", "ES"])
     parser.add_argument("--networks", nargs="+", choices=networks, default=networks)
     parser.add_argument("--labels", nargs="+", type=int, choices=counts, default=counts)

@@ -78,10 +78,12 @@ def paper_parser(doc):
         help="one seed, few rows and epochs: minutes on two cores, results in *_quick.*",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    parser.add_argument("--limit", type=int, metavar="N", help="train on N rows only")
-    parser.add_argument("--test-limit", type=int, metavar="N", help="test on N rows only")
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="train on N rows only")
+    parser.add_argument(
+        "--test-limit", type=positive_int, metavar="N", help="test on N rows only"
+    )
     for name in ("--epochs", "--batch-size"):
-        parser.add_argument(name, type=int, help="instead of the preset's")
+        parser.add_argument(name, type=positive_int, help="instead of the preset's")
     for name in ("--alpha", "--beta", "--labeled-fraction"):
         parser.add_argument(name, type=float, help="instead of the preset's")
     parser.add_argument(

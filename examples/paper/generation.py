@@ -9,6 +9,7 @@ from common import (
     out_file,
     paper_parser,
     parse_args,
+    positive_int,
 )
 
 from sklearn_ssvae import SSVAEClassifier
@@ -30,8 +31,10 @@ def draw_figure(doc, name, data, titles):
         Names of the classes.
     """
     parser = paper_parser(doc)
-    parser.add_argument("--labels", type=int, help="labels to learn from (default: all)")
-    parser.add_argument("--steps", type=int, default=6, help="images a side, a class")
+    parser.add_argument(
+        "--labels", type=positive_int, help="labels to learn from (default: all)"
+    )
+    parser.add_argument("--steps", type=positive_int, default=6, help="images a side, a class")
     args = parse_args(parser)
 
     import matplotlib as mpl

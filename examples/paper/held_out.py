@@ -19,6 +19,7 @@ from common import (
     out_file,
     paper_parser,
     parse_args,
+    positive_int,
     print_title,
     run_cells,
 )
@@ -42,9 +43,11 @@ def main():
     parser.add_argument(
         "--network", choices=list(NAMES), help="(default: dense, of uci_har recurrent)"
     )
-    parser.add_argument("--labels", type=int, default=1000)
+    parser.add_argument("--labels", type=positive_int, default=1000)
     parser.add_argument("--models", nargs="+", choices=["SS", "ES"], default=["SS"])
-    parser.add_argument("--es-epochs", type=int, help="epochs of ES, over its labeled rows")
+    parser.add_argument(
+        "--es-epochs", type=positive_int, help="epochs of ES, over its labeled rows"
+    )
     parser.add_argument(
         "--last-batch", action="store_true", help="weights of the last batch, no averages"
     )

@@ -19,6 +19,7 @@ from common import (
     out_file,
     paper_parser,
     parse_args,
+    positive_int,
     print_title,
     run_cells,
     values_of,
@@ -76,9 +77,13 @@ def draw(curves, path):
 
 def main():
     parser = paper_parser(__doc__)
-    parser.add_argument("--eu-epochs", type=int, help="epochs of EU (default: those of SS)")
+    parser.add_argument(
+        "--eu-epochs", type=positive_int, help="epochs of EU (default: those of SS)"
+    )
     parser.add_argument("--share", type=float, default=0.01, help="of rows with a label")
     args = parse_args(parser, quick={"epochs": 3}, seeds=3)
+    if not 0 < args.share <= 1:
+        parser.error(f"argument --share: must be in (0, 1]. Got {args.share}.")
     settings = model_settings(args, "SS", "dense", SETTINGS)
     eu_epochs = args.eu_epochs or settings["max_epochs"]
     extra = {"EU, then SS": {"eu_epochs": eu_epochs}, "SS from scratch": {}}
