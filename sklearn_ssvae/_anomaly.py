@@ -148,8 +148,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         "heteroscedastic_gaussian" one per feature and row; both standardise the columns
         inside the model, or divide all by one number where they seem to have a unit in
         common (the root mean square of their standard deviations is at most twice the
-        median). "auto" takes "bernoulli" if all values are in [0, 1] and at least a tenth
-        of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
+        median and, of twelve columns or fewer, none is over ten times another). "auto"
+        takes "bernoulli" if all values are in [0, 1] and at least a tenth of them exactly 0
+        or 1 (images, indicators), and "gaussian" otherwise.
     prior : {"normal", "class_conditional"}, default="normal"
         Prior of z. "normal" is N(0, I), the paper's. "class_conditional" has a normal with
         learned mean and diagonal variance for each kind, p(z|y) = N(m_y, S_y): labels

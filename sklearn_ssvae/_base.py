@@ -131,7 +131,8 @@ def _wrap_vae(module, vae):
 
 def _has_decoder(estimator):
     """Whether the model is more than encoder and pi head, for `available_if`."""
-    if estimator.alpha == math.inf:
+    fitted = getattr(estimator, "_architecture", None)
+    if not fitted["has_decoder"] if fitted else estimator.alpha == math.inf:
         raise AttributeError(
             "With alpha=inf the model is an encoder and its classifier alone: it has no "
             "decoder and no latent space. Fit with a finite alpha."
@@ -311,7 +312,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 return self._auto_hidden_layer_sizes
             return paper_params(self.network)["hidden_layer_sizes"]
         sizes = np.atleast_1d(self.hidden_layer_sizes)
-        if sizes.ndim != 1 or not len(sizes) or sizes.dtype.kind != "i" or sizes.min() < 1:
+        whole = sizes.ndim == 1 and len(sizes) and sizes.dtype.kind in "iu"
+        if not whole or sizes.min() < 1:
             raise ValueError(
                 "hidden_layer_sizes must hold at least one width, each a positive "
                 f"integer. Got {self.hidden_layer_sizes!r}."
@@ -323,6 +325,10 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if self.input_shape is None:
             return tuple(row_shape)
         shape = tuple(np.atleast_1d(self.input_shape).tolist())
+        if not all(isinstance(size, int) and size > 0 for size in shape):
+            raise ValueError(
+                f"input_shape must hold positive integers. Got {self.input_shape!r}."
+            )
         if math.prod(shape) != math.prod(row_shape):
             raise ValueError(
                 f"input_shape={self.input_shape!r} means {math.prod(shape)} values a row, "
@@ -381,6 +387,15 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                     f"estimator asks for {value!r}. Give both the same {name}, or train "
                     "from the beginning (warm_start=False, init_model=None)."
                 )
+
+    def _check_feature_names(self, other):
+        """Raise if another estimator was given columns of other names, or in another order."""
+        names = [getattr(e, "feature_names_in_", None) for e in (self, other)]
+        if all(of_one is not None for of_one in names) and not np.array_equal(*names):
+            raise ValueError(
+                "init_model was fitted on columns of other names or in another order: "
+                f"{names[0].tolist()!r}. X has {names[1].tolist()!r}."
+            )
 
     def _new_module(self, architecture, rng):
         with _INIT_LOCK, torch.random.fork_rng(devices=[]):
@@ -470,6 +485,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             for name in BROUGHT_ALONG:
                 architecture[name] = start._architecture[name]
         self._check_start(start, architecture)
+        start._check_feature_names(self)
         start._check_support(X)
         known = {name: values.tolist() for name, values in start._net_classes.items()}
         classes = {name: head.classes.tolist() for name, head in heads.items()}
@@ -878,7 +894,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         style = (
             torch.randn(shape, generator=generator, dtype=torch.float64)
             if z is None
-            else torch.from_numpy(z).reshape(shape)
+            else torch.from_numpy(z.copy()).reshape(shape)
         )
         with one_thread, torch.inference_mode():
             z = module.prior.place(torch.from_numpy(codes), style).flatten(1)

@@ -109,8 +109,9 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         "heteroscedastic_gaussian" one per feature and row; both standardise the columns
         inside the model, or divide all by one number where they seem to have a unit in
         common (the root mean square of their standard deviations is at most twice the
-        median). "auto" takes "bernoulli" if all values are in [0, 1] and at least a tenth
-        of them exactly 0 or 1 (images, indicators), and "gaussian" otherwise.
+        median and, of twelve columns or fewer, none is over ten times another). "auto"
+        takes "bernoulli" if all values are in [0, 1] and at least a tenth of them exactly 0
+        or 1 (images, indicators), and "gaussian" otherwise.
     prior : {"auto", "normal", "class_conditional"}, default="auto"
         Prior of z. "normal" is N(0, I), the paper's. "class_conditional" has a normal with
         learned mean and diagonal variance for each class, p(z|y) = N(m_y, S_y): labels
@@ -168,8 +169,9 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         the label, and for few labels; with one label a class, down to how often it gives
         the class that spreading the labels does; see the user guide. Where more than half
         of the rows have a label, in series of the network "recurrent" and in `partial_fit`,
-        the labeled row itself stands for the one next to it. "auto" is 0 with
-        ``consistency=0``, as the paper's model has it. `predict` does not depend on it.
+        the labeled row itself stands for the one next to it, in `partial_fit` the last
+        1,000 over all chunks. "auto" is 0 with ``consistency=0``, as the paper's model has
+        it. `predict` does not depend on it.
     labeled_fraction : float or "auto", default="auto"
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. "auto" is 0.1 up to 100 labeled rows, from there
@@ -529,6 +531,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         )
         if epochs is None:
             self._fit_variance(X)
+        if not add or not hasattr(self, "_vouched"):
+            self._vouched = np.zeros((len(heads), 2))
         self._set_classes(heads, counts)
         if given:
             self.class_prior_ = given if len(given) > 1 else given[0]
@@ -558,6 +562,12 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         else:
             labeled = at_most(labeled, MAX_NEIGHBOR_LABELS)
             accuracy = np.mean(self._some_codes(X, labeled, column) == codes[labeled])
+        # In a stream the last labels before this chunk's count as well.
+        n_new = min(len(labeled), MAX_NEIGHBOR_LABELS)
+        before, n_before = self._vouched[column]
+        n_before = min(n_before, MAX_NEIGHBOR_LABELS - n_new)
+        accuracy = np.average([accuracy, before], weights=[n_new, n_before])
+        self._vouched[column] = accuracy, n_new + n_before
         some = at_most(range(len(X)), MAX_NEIGHBOR_LABELS)
         return shrinkage_for(
             confidence=np.exp(self._some_log_pi(X, some, column).max(axis=1)).mean(),
@@ -607,7 +617,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
                 f"such array for each factor if there are several. The classes are {classes}; "
                 f"got {self.class_prior!r}."
             )
-        return given
+        return [prior / prior.sum() for prior in given]
 
     def _validate(self, X, y, reset):
         if y is None:
@@ -757,6 +767,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             )
         if sample_weight is not None:
             sample_weight = np.asarray(sample_weight)[labeled]
+            if not sample_weight.any():
+                raise ValueError("sample_weight is zero on all labeled rows of y.")
         return float(np.average(right[labeled], weights=sample_weight))
 
     def __sklearn_tags__(self):

@@ -19,6 +19,10 @@ BERNOULLI_SHARE = 0.1
 # of unlike columns.
 ONE_UNIT = 2.0
 
+# Of few columns the median may be a large one: none may vary so many times as another.
+FEW_COLUMNS = 12
+ONE_UNIT_OF_FEW = 10.0
+
 # Whether labels follow neighbors is asked in the space of so many principal components, of
 # the rows of one block or so many, and of so many labels at least beside those of the most
 # frequent class; so many labels are read at most. The answer is yes from so many standard
@@ -79,8 +83,11 @@ def scale_in_common(scale, varies):
     """
     if not varies.any():
         return scale
-    rms = np.sqrt(np.mean(scale[varies] ** 2))
-    one_unit = rms <= ONE_UNIT * np.median(scale[varies])
+    of_columns = scale[varies]
+    rms = np.sqrt(np.mean(of_columns**2))
+    one_unit = rms <= ONE_UNIT * np.median(of_columns)
+    if len(of_columns) <= FEW_COLUMNS:
+        one_unit &= of_columns.max() <= ONE_UNIT_OF_FEW * of_columns.min()
     return np.full_like(scale, rms) if one_unit else scale
 
 

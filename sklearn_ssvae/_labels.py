@@ -3,10 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 UNLABELED_CODE = -1
+
+# What NumPy makes of missing values among strings.
+MISSING_AS_TEXT = ("nan", "None", "NaT", "<NA>")
 
 
 class Head(NamedTuple):
@@ -34,7 +38,7 @@ class Head(NamedTuple):
 
 def _is_missing(value):
     """Whether one value is None, NaN, NaT or pandas' NA."""
-    if value is None or type(value).__name__ == "NAType":
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, (float, np.generic)) and bool(value != value)
 
@@ -49,7 +53,8 @@ def is_unlabeled(y, unlabeled=-1):
     unlabeled : object, default=-1
         The marker of an unlabeled row. The missing values None, NaN, NaT and pandas' NA
         stand for one another. Among strings the marker is found as a string as well,
-        since ``np.array(["a", -1])`` and a column of a CSV file hold ``"-1"``.
+        since ``np.array(["a", -1])`` and a column of a CSV file hold ``"-1"``; so are
+        missing values in a string array, which NumPy writes as ``"nan"`` or ``"None"``.
 
     Returns
     -------
@@ -59,6 +64,8 @@ def is_unlabeled(y, unlabeled=-1):
     if _is_missing(unlabeled):
         if y.dtype.kind in "fcmM":
             return np.isnan(y)
+        if y.dtype.kind == "U":
+            return np.isin(y, MISSING_AS_TEXT)
         if y.dtype.kind != "O":
             return np.zeros(len(y), dtype=bool)
         return np.fromiter(map(_is_missing, y), dtype=bool, count=len(y))
@@ -87,6 +94,10 @@ def check_labels(y):
     if hasattr(y, "astype") and not isinstance(getattr(y, "dtype", np.dtype(int)), np.dtype):
         # pandas would turn whole numbers beside missing values into floats.
         y = y.astype(object)
+    if y is None or issparse(y):
+        raise ValueError(
+            f"y holds the labels, as an array of one dimension or two. Got {type(y).__name__}."
+        )
     values = np.asarray(y)
     if values.dtype.kind == "U" and isinstance(y, (list, tuple)):
         # NumPy would write a missing value among strings as "nan".
@@ -118,7 +129,8 @@ def labeled_values(y, mask):
         marker, or are continuous.
     """
     values = y[~mask]
-    if is_unlabeled(values, None).any():
+    # Among strings "None" may be a class.
+    if values.dtype.kind != "U" and is_unlabeled(values, None).any():
         raise ValueError(
             "y holds missing values (None or NaN), but they are not the marker of "
             "unlabeled rows. Pass unlabeled=None if they mean 'no label', or fill them "

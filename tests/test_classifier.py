@@ -633,6 +633,39 @@ def test_known_shares_of_several_factors_come_in_a_list(blobs, make_classifier):
         np.testing.assert_array_equal(clf.net_.criterion_.class_shares[name], expected)
 
 
+def test_known_shares_that_are_rounded_are_made_to_sum_to_one(blobs, make_classifier):
+    X, _, y = blobs
+    for shares in ([0.333333] * 3, np.full(3, 1 / 3, dtype=np.float32)):
+        clf = make_classifier(class_prior=shares, shrinkage=0.5).fit(X, y)
+        np.testing.assert_allclose(clf.predict_proba(X).sum(axis=1), 1, rtol=1e-12)
+        assert len(clf.sample(5)[0]) == 5
+
+
+def test_weights_do_not_start_from_columns_in_another_order(blobs, make_classifier):
+    X, _, y = blobs
+    X = pd.DataFrame(X, columns=list("abcde"))
+    clf = make_classifier().fit(X, y)
+    make_classifier().fit(X, y, init_model=clf)
+    with pytest.raises(ValueError, match="other names or in another order"):
+        make_classifier().fit(X[list("edcba")], y, init_model=clf)
+
+
+def test_what_a_model_can_do_is_that_of_its_fit(blobs, make_classifier):
+    X, _, y = blobs
+    whole = make_classifier().fit(X, y).set_params(alpha=np.inf)
+    assert whole.transform(X).shape == (300, 2)
+    encoder = make_classifier(alpha=np.inf).fit(X, y).set_params(alpha=1.0)
+    for method in ("transform", "score_samples", "sample", "reconstruct"):
+        assert not hasattr(encoder, method)
+
+
+def test_weights_of_zero_leave_no_score(blobs, make_classifier):
+    X, _, y_partly = blobs
+    clf = make_classifier(max_epochs=1).fit(X, y_partly)
+    with pytest.raises(ValueError, match="zero on all labeled rows"):
+        clf.score(X, y_partly, sample_weight=(y_partly < 0).astype(float))
+
+
 def test_consistency_moves_boundaries_to_where_there_are_few_rows(make_classifier):
     """Two long clusters side by side, a label at opposite ends of each."""
     rng = np.random.RandomState(0)

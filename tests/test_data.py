@@ -15,12 +15,22 @@ def test_columns_of_unlike_units_have_the_statistics_of_numpy(dtype):
 
 def test_columns_of_one_unit_share_the_root_mean_square_of_their_deviations():
     rng = np.random.RandomState(0)
-    X = rng.normal(size=(500, 6)) * [0.1, 2.0, 3.0, 3.0, 4.0, 0.0] + 50
+    X = rng.normal(size=(500, 6)) * [0.5, 2.0, 3.0, 3.0, 4.0, 0.0] + 50
     _, shift, scale = data_statistics(X, "gaussian")
     np.testing.assert_allclose(shift, X.mean(0))
     np.testing.assert_allclose(scale, np.full(6, np.sqrt(np.mean(X[:, :5].var(0)))))
     for factor in (1e-3, 1e3):
         np.testing.assert_allclose(data_statistics(factor * X, "gaussian")[2], factor * scale)
+
+
+@pytest.mark.parametrize("units", [[1, 1000], [1, 500, 1000], [1] * 4 + [1000] * 6])
+def test_few_columns_of_unlike_units_keep_their_own_scales(units):
+    """Of so few the median is as large as the large ones."""
+    X = np.random.RandomState(0).normal(size=(500, len(units))) * units
+    np.testing.assert_allclose(data_statistics(X, "gaussian")[2], X.std(0))
+    alike = X / units * np.linspace(1, 4, len(units))
+    rms = np.sqrt(np.mean(alike.var(0)))
+    np.testing.assert_allclose(data_statistics(alike, "gaussian")[2], rms)
 
 
 def test_channels_keep_their_own_scales():

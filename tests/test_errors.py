@@ -129,6 +129,8 @@ def test_values_outside_the_unit_interval_under_bernoulli(estimator):
         ({"latent_dim": 0}, "'latent_dim' parameter .* 0"),
         ({"latent_dim": 2.0}, "'latent_dim' parameter .* 2.0"),
         ({"input_shape": (2, 2)}, "means 4 values a row, but X has 3"),
+        ({"input_shape": (-1, -3)}, "input_shape must hold positive integers"),
+        ({"input_shape": (3.0, 1.0)}, "input_shape must hold positive integers"),
         ({"likelihood": "normal"}, "'likelihood' parameter"),
         ({"alpha": -1}, "'alpha' parameter .* -1"),
         ({"alpha": np.nan}, "'alpha' parameter .* nan"),

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from sklearn_ssvae._labels import check_labels, encode_labels, is_unlabeled
 
@@ -27,6 +28,11 @@ from sklearn_ssvae._labels import check_labels, encode_labels, is_unlabeled
         (np.array(["a", "?", "b"]), "?"),
         (np.array([True, None, False], dtype=object), None),
         (pd.Series([3, pd.NA, 7], dtype="Int64"), pd.NA),
+        (np.array(["a", np.nan, "b"]), np.nan),
+        (np.array(["a", np.nan, "b"]), None),
+        (np.array(["a", None, "b"], dtype=object).astype(str), None),
+        (np.array([3, None, 7], dtype=object), pd.NaT),
+        (np.array([3, pd.NaT, 7], dtype=object), None),
         (pd.Series(["a", None, "b"], dtype="category"), None),
         (pd.Series(["a", None, "b"], dtype="string"), None),
         (pd.Series(pd.to_datetime(["2026-01-01", None, "2026-02-01"])), None),
@@ -46,6 +52,7 @@ def test_the_marker_is_found_whatever_the_dtype(y, unlabeled):
         (np.array([0, -1, 7]), 1),
         (np.array(["a", "b", "c"]), -1),
         (np.array([1, 0, 7], dtype=object), "1"),
+        (np.array(["None", "mild", "nan"]), -1),
     ],
 )
 def test_another_value_is_not_the_marker(y, unlabeled):
@@ -106,3 +113,15 @@ def test_missing_values_that_are_not_the_marker_are_an_error():
 def test_continuous_labels_are_an_error():
     with pytest.raises(ValueError, match="Unknown label type: continuous"):
         encode_labels(np.array([0.5, 1.7, -1]))
+
+
+def test_none_may_be_the_name_of_a_class():
+    codes, classes = encode_labels(np.array(["None", "-1", "mild"]))
+    assert codes.tolist() == [0, -1, 1]
+    assert classes.tolist() == ["None", "mild"]
+
+
+@pytest.mark.parametrize("y", [None, sparse.csr_array([[0, 1]])])
+def test_labels_that_are_none_at_all_are_named(y):
+    with pytest.raises(ValueError, match="y holds the labels"):
+        check_labels(y)

@@ -253,6 +253,18 @@ def test_chunks_without_labels_are_unsure_until_labels_come(blobs, make_classifi
     assert clf.partial_fit(X, nothing).shrinkage_ == with_labels
 
 
+def test_one_label_of_a_later_chunk_hardly_changes_how_sure_a_model_is(
+    blobs, make_classifier
+):
+    X, y, _ = blobs
+    clf = make_classifier(learning_rate=0.01)
+    for _ in range(30):
+        clf.partial_fit(X, y, classes=[0, 1, 2])
+    before = clf.shrinkage_
+    wrong = np.where(np.arange(300) == 7, (y + 1) % 3, -1)
+    assert before <= clf.partial_fit(X, wrong).shrinkage_ < before + 0.01
+
+
 @pytest.mark.parametrize("shrinkage", [-0.1, 1.0, "much", None])
 def test_other_values_are_refused(blobs, make_classifier, shrinkage):
     X, _, y = blobs

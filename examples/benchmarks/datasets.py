@@ -176,12 +176,15 @@ def scale_columns(X, X_test, *, one_unit=True):
     """Standardise columns, or divide all by one number where a unit seems to be in common.
 
     Rivals get what our models do inside: a unit in common is one where the root mean square
-    of the columns' standard deviations is at most twice the median.
+    of the columns' standard deviations is at most twice the median and, of twelve columns or
+    fewer, none is more than ten times another.
     """
     scaler = StandardScaler().fit(X)
     spread = np.sqrt(scaler.var_)
-    rms = np.sqrt(np.mean(spread[spread > 0] ** 2))
-    if one_unit and rms <= 2 * np.median(spread[spread > 0]):
+    varies = spread[spread > 0]
+    rms = np.sqrt(np.mean(varies**2))
+    unlike = len(varies) <= 12 and varies.max() > 10 * varies.min()
+    if one_unit and rms <= 2 * np.median(varies) and not unlike:
         scaler.scale_[:] = rms
     return scaler.transform(X), scaler.transform(X_test)
 
