@@ -253,9 +253,7 @@ def test_chunks_without_labels_are_unsure_until_labels_come(blobs, make_classifi
     assert clf.partial_fit(X, nothing).shrinkage_ == with_labels
 
 
-def test_one_label_of_a_later_chunk_hardly_changes_how_sure_a_model_is(
-    blobs, make_classifier
-):
+def test_one_label_of_a_later_chunk_hardly_changes_how_sure_a_model_is(blobs, make_classifier):
     X, y, _ = blobs
     clf = make_classifier(learning_rate=0.01)
     for _ in range(30):
