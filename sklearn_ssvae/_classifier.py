@@ -531,8 +531,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         )
         if epochs is None:
             self._fit_variance(X)
-        if not add or not hasattr(self, "_vouched"):
-            self._vouched = np.zeros((len(heads), 2))
+        before = getattr(self, "_vouched", None) if add else None
+        self._vouched = np.zeros((len(heads), 2)) if before is None else before.copy()
         self._set_classes(heads, counts)
         if given:
             self.class_prior_ = given if len(given) > 1 else given[0]
