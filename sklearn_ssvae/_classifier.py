@@ -482,6 +482,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             classes = as_list(self.classes_)
         else:
             given = classes if y.ndim == 2 else [classes]
+            self._check_nesting(classes, y)
             classes = [encode_labels(check_labels(c), self.unlabeled)[1] for c in given]
             if start is self and not (
                 len(classes) == len(as_list(self.classes_))
@@ -502,6 +503,21 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
                 )
             return self
         return self._fit(X, row_shape, codes, classes, start, epochs=1)
+
+    @staticmethod
+    def _check_nesting(classes, y):
+        """Raise unless `classes` has a list for each of several columns, or is flat."""
+        items = classes if hasattr(classes, "__iter__") else [classes]
+        nested = [hasattr(c, "__len__") and not isinstance(c, str) for c in items]
+        if y.ndim == 1 and any(nested):
+            raise ValueError(
+                f"y has one column of labels, so classes must be a flat list. Got {classes!r}."
+            )
+        if y.ndim == 2 and not (all(nested) and len(nested) == y.shape[1]):
+            raise ValueError(
+                f"y has {y.shape[1]} columns of labels, so classes must be a list with the "
+                f"classes of each, such as [[0, 1], [0, 1, 2]] for two. Got {classes!r}."
+            )
 
     def _fit(self, X, row_shape, codes, classes, start, epochs=None):
         """Train; encoder and pi heads alone learn from the labeled rows alone."""

@@ -108,16 +108,28 @@ def data_statistics(X, likelihood, *, one_unit=True):
     likelihood : str
         "auto" replaced by "bernoulli" or "gaussian".
     shift, scale : ndarray of float64 of shape (n_features,)
-        Column means, and standard deviations, 1 for a constant column, or one scale.
+        Column means, and standard deviations, 1 for a constant column, or one scale for all.
+
+    Raises
+    ------
+    ValueError
+        If the variance of a column overflows, or X has values that the Bernoulli
+        likelihood cannot draw.
     """
     scaler = StandardScaler()
     inside, n_extreme = True, 0
     for rows in blocks(X):
         block = X[rows]
-        scaler.partial_fit(block)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaler.partial_fit(block)
         inside = inside and inside_unit_interval(block)
         if inside:
             n_extreme += np.count_nonzero(block == 0) + np.count_nonzero(block == 1)
+    if not np.isfinite(scaler.var_).all():
+        raise ValueError(
+            "X has columns of numbers so large that their variance overflows. Divide them, "
+            "for example by the largest."
+        )
     if likelihood == "bernoulli" and not inside:
         raise ValueError(NOT_BERNOULLI)
     if likelihood == "auto":

@@ -102,6 +102,10 @@ def check_labels(y):
     if values.dtype.kind == "U" and isinstance(y, (list, tuple)):
         # NumPy would write a missing value among strings as "nan".
         values = np.asarray(y, dtype=object)
+    elif values.dtype.kind in "fO" and type(y).__module__.startswith("polars"):
+        # It has turned whole numbers beside missing values into floats.
+        rows = y.rows() if values.ndim == 2 else y.to_list()
+        values = np.array(rows, dtype=object).reshape(values.shape)
     if values.ndim == 2 and values.shape[1] > 1:
         return values
     return column_or_1d(values, warn=True)

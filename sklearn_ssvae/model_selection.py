@@ -241,9 +241,20 @@ def make_semi_supervised_scorer(scoring, unlabeled=-1):
         Maps ``(estimator, X, y)``, and `sample_weight` if there is one, to the score of the
         labeled rows, with the direction of `scoring`.
 
+    Raises
+    ------
+    ValueError
+        If `scoring` is None or no scorer has that name.
+
     Examples
     --------
     >>> from sklearn_ssvae.model_selection import make_semi_supervised_scorer
     >>> scorer = make_semi_supervised_scorer("f1_macro")
     """
+    if scoring is None:
+        raise ValueError(
+            'scoring must be a scorer or the name of one, such as "f1_macro". Without any, '
+            "scoring=None of cross_val_score, the classifiers' own score counts labeled rows "
+            "alone."
+        )
     return _LabeledRowsScorer(get_scorer(scoring), unlabeled)

@@ -112,6 +112,11 @@ def test_rows_of_the_wrong_kind(estimator, bad, error, message):
         estimator.fit(bad, Y[: bad.shape[0]])
 
 
+def test_numbers_whose_variance_overflows(estimator):
+    with pytest.raises(ValueError, match="so large that their variance overflows"):
+        estimator.fit(X * 1e200, Y)
+
+
 def test_values_outside_the_unit_interval_under_bernoulli(estimator):
     estimator.set_params(likelihood="bernoulli")
     with pytest.raises(ValueError, match=r"outside \[0, 1\].*MinMaxScaler"):
@@ -203,6 +208,23 @@ def test_too_few_labels_to_hold_any_out():
 def test_the_first_chunk_without_classes():
     with pytest.raises(ValueError, match="classes must be passed on the first call"):
         SSVAEClassifier().partial_fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("y", "classes", "message"),
+    [
+        (Y, [[0, 1], [0, 1, 2]], "one column of labels, so classes must be a flat list"),
+        (
+            np.column_stack([Y, Y]),
+            [0, 1],
+            "2 columns of labels, so classes must be a list with",
+        ),
+        (np.column_stack([Y, Y]), [[0, 1]], "2 columns of labels, so classes must be a list"),
+    ],
+)
+def test_classes_nested_otherwise_than_the_columns_of_labels(y, classes, message):
+    with pytest.raises(ValueError, match=message):
+        SSVAEClassifier().partial_fit(X, y, classes=classes)
 
 
 def test_a_first_chunk_with_a_label_beyond_the_classes():

@@ -1,9 +1,10 @@
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from scipy import sparse
 
-from sklearn_ssvae._labels import check_labels, encode_labels, is_unlabeled
+from sklearn_ssvae._labels import check_labels, encode_columns, encode_labels, is_unlabeled
 
 
 @pytest.mark.parametrize(
@@ -100,9 +101,20 @@ def test_strings_and_numbers_do_not_become_classes_of_one_model(known, later, gr
         encode_labels(np.array(later), classes=np.array(known), grow=grow)
 
 
-def test_whole_numbers_beside_missing_values_stay_whole():
-    y = check_labels(pd.Series([3, pd.NA, 7], dtype="Int64"))
-    assert encode_labels(y, unlabeled=None)[1].dtype.kind == "i"
+@pytest.mark.parametrize(
+    "y", [pd.Series([3, None, 7], dtype="Int64"), pl.Series([3, None, 7])]
+)
+def test_whole_numbers_beside_missing_values_stay_whole(y):
+    codes, classes = encode_labels(check_labels(y), unlabeled=None)
+    assert codes.tolist() == [0, -1, 1]
+    assert classes.dtype.kind == "i"
+
+
+def test_whole_numbers_beside_missing_values_stay_whole_in_tables():
+    y = check_labels(pl.DataFrame({"a": [3, None, 7], "b": ["x", "y", None]}))
+    codes, classes = encode_columns(y, unlabeled=None)
+    assert codes.tolist() == [[0, 0], [-1, 1], [1, -1]]
+    assert [of_column.tolist() for of_column in classes] == [[3, 7], ["x", "y"]]
 
 
 def test_missing_values_that_are_not_the_marker_are_an_error():

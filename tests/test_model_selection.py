@@ -114,6 +114,11 @@ def test_weights_are_routed_to_the_labeled_rows(blobs, make_classifier):
         assert score == expected
 
 
+def test_the_scorer_needs_a_metric():
+    with pytest.raises(ValueError, match="scoring must be a scorer or the name of one"):
+        make_semi_supervised_scorer(None)
+
+
 def test_the_scorer_refuses_a_test_set_without_labels(blobs, make_classifier):
     X, _, y = blobs
     clf = make_classifier().fit(X, y)

@@ -164,6 +164,26 @@ def test_parameters_set_after_fit_do_not_reach_a_saved_model(blobs, make_classif
     assert np.array_equal(_reload(clf).predict_proba(X), before)
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"optimizer": "Adam"},
+        {"net_params": {"no_such": 1}},
+        {"callbacks": [3]},
+        {"learning_rate": "fast"},
+    ],
+)
+def test_parameters_that_fit_refuses_do_not_break_a_saved_model(
+    params, blobs, make_classifier
+):
+    X, _, y = blobs
+    clf = make_classifier().fit(X, y).set_params(**params)
+    loaded = _reload(clf)
+    assert np.array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    with pytest.raises((AttributeError, TypeError, ValueError)):
+        loaded.fit(X, y)
+
+
 def test_another_optimizer_starts_with_fresh_averages(blobs, make_classifier):
     X, _, y = blobs
     clf = make_classifier(warm_start=True).fit(X, y).set_params(optimizer="rmsprop")
