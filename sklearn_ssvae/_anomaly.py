@@ -453,7 +453,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         The scaling of the columns and the likelihood are learned from the first chunk,
         which therefore should be typical of the rest. Threshold and calibration of the
         score are set anew from each chunk; the rows for comparison are drawn from all
-        chunks so far. Kinds that a later chunk brings are added to the model.
+        chunks so far. Kinds that a later chunk brings are added to the model. A later chunk
+        of known anomalies alone leaves the threshold and the density's rows as they are.
 
         Parameters
         ----------
@@ -555,7 +556,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         is_normal = codes < np.array([head.n_density for head in heads])
         verdicts = self._verdicts_of(X)
         in_density = is_normal.all(axis=1) & (verdicts != FALSE_NEGATIVE)
-        if not in_density.any():
+        add = epochs is not None and not reset
+        if not in_density.any() and not (add and self.alpha != 0):
             raise ValueError(
                 "Every row is an anomaly by its label or by a verdict, so there is nothing to "
                 f"fit the density to: anomaly_labels={self.anomaly_labels!r}. Add rows that "
@@ -583,18 +585,20 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             epochs,
             clustered=learns_anomalies,
         )
+        normal = np.flatnonzero(in_density & trained)
+        if epochs is None:
+            self._fit_variance(X, normal)
         self._n_kinds = {
             name: head.n_density for name, head in named.items() if name.isdigit()
         }
-        add = epochs is not None and not reset
         self._set_classes(heads, self._label_counts(codes, heads, add))
         self._score = self.anomaly_score
         if self._score != "surprise":
             vars(self).pop("reference_X_", None)
         else:
-            normal = np.flatnonzero(in_density & trained)
             self._calibrate(X, normal, held_out, add)
-        self._set_threshold(X)
+        if in_density.any():
+            self._set_threshold(X)
         return self
 
     def _learned_heads(self, codes, heads, verdicts):
@@ -721,11 +725,11 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             return super()._score_samples(X)
         if self._score == "elbo":
             return self._log_probs(elbo, X)
-        self._check_support(X)
         scores = np.empty(len(X))
         for rows in gen_batches(len(X), BLOCK_ROWS):
             terms = surprises(*self._measure(X[rows]), self._calibration)
             scores[rows] = -terms.sum(axis=1)
+        scores[self._impossible(X)] = -np.inf
         return scores
 
     def __getstate__(self):
@@ -885,7 +889,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         scores : ndarray of shape (n_samples,)
             In nats: the lower, the more abnormal. Minus a sum of surprises is never
             positive. ELBO and log-probability are log-densities under the Gaussian
-            likelihoods, which may be positive and which the unit of X shifts.
+            likelihoods, which may be positive and which the unit of X shifts. Rows with
+            values outside [0, 1], which the Bernoulli likelihood cannot draw, have -inf and
+            a warning.
         """
         X = self._validate_fitted(X)
         scores = self._score_samples(X)
@@ -946,6 +952,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             the other scores that features have a share in.
         """
         X = self._validate_fitted(X)
-        self._check_support(X)
         out = self._apply(lambda module, x: module.log_prob(x), X, X.shape[1])
+        if self._impossible(X).any():
+            out[(X < 0) | (X > 1)] = -np.inf
         return self._in_row_shape(np.where(np.isnan(out), -np.inf, out))

@@ -5,6 +5,7 @@ import functools
 import itertools
 import math
 import threading
+import warnings
 from abc import abstractmethod
 from numbers import Integral, Real
 
@@ -596,18 +597,25 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self._net_classes = {name: head.classes for name, head in heads.items()}
         self.net_ = net
 
-    def _fit_variance(self, X):
-        """Set the variance of each feature to the one under which the rows are likeliest.
+    def _fit_variance(self, X, rows=None):
+        """Set the variance of each feature to the one under which rows are likeliest.
 
         Given the decoder, that is the mean squared error of what it makes of draws of z.
         A short training leaves the variances near those that they began with, which
         weighs the features well and describes their noise badly; a warm start goes on from
         those.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            The rows of this fit.
+        rows : ndarray of int, default=None
+            Those to fit to; by default all.
         """
         module = self.net_.module_
         if self.alpha == math.inf or not isinstance(module.likelihood, Gaussian):
             return
-        rows = at_most(X, MAX_VARIANCE_ROWS)
+        rows = at_most(np.arange(len(X)) if rows is None else rows, MAX_VARIANCE_ROWS)
         generator = torch.Generator().manual_seed(0)
 
         def squared_error(module, x):
@@ -617,8 +625,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
         n_features = math.prod(self._row_shape)
         error = sum(
-            self._apply(squared_error, rows[block], n_features).sum(axis=0)
-            for block in blocks(rows)
+            self._apply(squared_error, X[rows[block]], n_features).sum(axis=0)
+            for block in blocks(X, len(rows))
         )
         before = VARIANCE_PRIOR_ROWS * module.likelihood.variance().cpu().numpy()
         variance = (error + before) / (len(rows) + VARIANCE_PRIOR_ROWS)
@@ -706,6 +714,22 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         for rows in blocks(X):
             if not inside_unit_interval(X[rows]):
                 raise ValueError(NOT_BERNOULLI)
+
+    def _impossible(self, X):
+        """Tell which rows have values of no probability, and warn of them."""
+        outside = np.zeros(len(X), dtype=bool)
+        if self.likelihood_ == "bernoulli":
+            for rows in blocks(X):
+                outside[rows] = ((X[rows] < 0) | (X[rows] > 1)).any(axis=1)
+        if outside.any():
+            warnings.warn(
+                f"{outside.sum()} of {len(X)} rows have values outside [0, 1], to which the "
+                "Bernoulli likelihood gives no probability: their score is -inf. Scale X as "
+                "for fit (images by 255, columns by MinMaxScaler(clip=True)), or fit with "
+                'likelihood="gaussian".',
+                stacklevel=2,
+            )
+        return outside
 
     def _apply(self, function, rows, n_out):
         """Apply a function of the module and a block of rows to all rows.
@@ -1018,6 +1042,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         scores : ndarray of shape (n_samples,)
             In nats: the lower, the more abnormal. A log-density under the Gaussian
             likelihoods, so positive values are possible and the unit of X shifts them.
+            Rows with values outside [0, 1], which the Bernoulli likelihood cannot draw, have
+            -inf and a warning.
         """
         return self._score_samples(self._validate_fitted(X))
 
@@ -1026,9 +1052,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _log_probs(self, function, X):
         """Apply a function that gives each row a log-probability, -inf where it overflows."""
-        self._check_support(X)
         scores = self._apply(function, X, 1)[:, 0]
-        return np.where(np.isnan(scores), -np.inf, scores)
+        return np.where(np.isnan(scores) | self._impossible(X), -np.inf, scores)
 
     def _elbo(self, X):
         """Lower bound on log p(x) of each row, the mean over the same draws for all."""
@@ -1054,7 +1079,11 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             except ValueError:
                 device = resolve_device("auto")
             module = self._new_module(self._architecture, np.random.RandomState(0)).to(device)
-            self.net_ = self._new_net(module, torch.Generator(), 1)
+            try:
+                self.net_ = self._new_net(module, torch.Generator(), 1)
+            except (AttributeError, TypeError, ValueError):
+                # Parameters set since that make no net: the next fit says so.
+                self.net_ = type(self)()._new_net(module, torch.Generator(), 1)
             self.net_.load_state_arrays(state["net_"])
 
     def __sklearn_tags__(self):

@@ -26,6 +26,30 @@ def blobs():
     return X, y, y_partly
 
 
+@pytest.fixture
+def expected_variance():
+    """Compute the mean squared error of many decoded draws for some rows.
+
+    The variance of the training, which a warm start has kept, counts for ten rows.
+    """
+
+    def compute(estimator, X):
+        module = estimator.net_.inference_module
+        rows = torch.from_numpy(X)
+        standardized = module.standardize(rows)
+        generator = torch.Generator().manual_seed(1)
+        draws = torch.randn(400, 1, *module.latent_shape, generator=generator).double()
+        decoded = [module.reconstruct(rows, z.expand(len(X), -1)) for z in draws]
+        error = torch.stack(
+            [(standardized - module.standardize(drawn)) ** 2 for drawn in decoded]
+        ).mean(dim=(0, 1))
+        raw = estimator.net_.training_state()["unaveraged"]["likelihood.raw_log_var"]
+        before = torch.exp(raw.double()) + 1e-4
+        return (len(X) * error + 10 * before) / (len(X) + 10)
+
+    return compute
+
+
 def _maker(estimator_class):
     """Make estimators that train in a moment."""
 

@@ -30,6 +30,27 @@ def test_rows_that_break_the_correlation_are_abnormal(line, make_detector):
     assert _auc(det, normal, odd) > 0.9
 
 
+@pytest.mark.parametrize("score", ["surprise", "elbo", "log_prob"])
+def test_a_constant_column_that_changes_is_abnormal(score, line, make_detector):
+    train, normal, _ = line
+    det = make_detector(anomaly_score=score).fit(np.column_stack([train, np.full(400, 7.0)]))
+    normal = np.column_stack([normal, np.full(200, 7.0)])
+    odd = normal.copy()
+    odd[:, -1] = 8
+    assert _auc(det, normal, odd) > 0.99
+    assert (det.score_features(odd).argmin(axis=1) == 4).all()
+
+
+def test_variances_are_those_of_normal_rows(line, make_detector, expected_variance):
+    train, _, odd = line
+    X, y = np.vstack([train, 5 + odd]), np.repeat([-1, 1], [400, 50])
+    params = {"average": False, "warm_start": True, "anomaly_score": "log_prob"}
+    det = make_detector(anomaly_labels=1, **params).fit(X, y)
+    variance = det.net_.inference_module.likelihood.variance()
+    np.testing.assert_allclose(variance, expected_variance(det, train), rtol=0.05)
+    assert (variance < 0.8 * expected_variance(det, X)).all()
+
+
 def test_the_staircase_of_scores(blobs, make_detector):
     X, *_ = blobs
     det = make_detector().fit(X)
@@ -258,6 +279,22 @@ def test_kinds_join_known_anomalies_later(only_frauds, frauds, make_detector):
     assert (det.net_.module_.pi["0"].weight[3] == before).all()
 
 
+def test_a_chunk_of_known_anomalies_alone_is_learned(only_frauds, make_detector):
+    X, y = only_frauds
+    det = make_detector(unlabeled="?", anomaly_labels="fraud").partial_fit(X, y)
+    offset, rows = det.offset_, det.reference_X_.copy()
+    odd = X[y == "fraud"] + 0.1
+    before = det.score_samples(odd)
+    det.partial_fit(odd, np.full(len(odd), "fraud"))
+    assert det.offset_ == offset
+    assert np.array_equal(det.reference_X_, rows)
+    assert det.class_count_.tolist() == [2 * len(odd)]
+    assert np.isfinite(det.score_samples(X)).all()
+    assert (det.score_samples(odd) != before).all()
+    with pytest.raises(ValueError, match="Every row is an anomaly"):
+        make_detector(anomaly_labels="fraud").partial_fit(odd, np.full(len(odd), "fraud"))
+
+
 def test_pi_is_made_consistent_where_it_learns_known_anomalies(
     frauds, only_frauds, make_detector
 ):
@@ -315,14 +352,36 @@ def test_one_label_for_each_row_or_one_for_all(blobs, make_detector):
         det.inverse_transform(np.zeros((1, 3)))
 
 
-def test_bernoulli_scores_refuse_rows_that_it_cannot_draw(make_detector):
+@pytest.mark.parametrize("score", ["surprise", "elbo", "log_prob"])
+def test_rows_that_bernoulli_cannot_draw_are_anomalies_with_a_warning(score, make_detector):
     X = (np.random.RandomState(0).uniform(size=(100, 4)) > 0.5).astype(float)
-    det = make_detector().fit(X)
+    det = make_detector(anomaly_score=score).fit(X)
     assert det.likelihood_ == "bernoulli"
-    assert (det.score_samples(X) <= 0).all()
-    for method in (det.score_samples, det.score_features, det.predict):
-        with pytest.raises(ValueError, match=r"outside \[0, 1\]"):
-            method(X + 0.5)
+    scores = det.score_samples(X)
+    assert (scores <= 0).all()
+    features = det.score_features(X)
+    X_new, outside = X.copy(), np.array([0, 7])
+    X_new[0, 1], X_new[7, 2] = 1.02, -3
+    message = r"2 of 100 rows have values outside \[0, 1\]"
+    with pytest.warns(UserWarning, match=message):
+        assert (det.predict(X_new)[outside] == -1).all()
+    with pytest.warns(UserWarning, match=message):
+        new_scores = det.score_samples(X_new)
+    with pytest.warns(UserWarning, match=message):
+        new_features = det.score_features(X_new)
+    assert np.isneginf(new_scores[outside]).all()
+    assert np.argwhere(np.isneginf(new_features)).tolist() == [[0, 1], [7, 2]]
+    for new, old in ((new_scores, scores), (new_features, features)):
+        assert np.array_equal(np.delete(new, outside, 0), np.delete(old, outside, 0))
+
+
+def test_a_model_of_bernoulli_does_not_train_on_rows_that_it_cannot_draw(make_detector):
+    X = np.tile([[0.0, 1.0], [1.0, 0.0]], (20, 1))
+    det = make_detector().partial_fit(X)
+    with pytest.raises(ValueError, match=r"outside \[0, 1\]"):
+        det.partial_fit(X + 0.5)
+    with pytest.raises(ValueError, match=r"outside \[0, 1\]"):
+        det.fit_feedback(X, X_feedback=X[:1] + 0.5, verdicts=["false_positive"])
 
 
 @pytest.mark.parametrize(
@@ -380,9 +439,10 @@ def test_anomaly_labels_may_be_a_set(frauds, make_detector):
 
 def test_a_detector_starts_from_a_classifier(blobs, make_classifier, make_detector):
     X, _, y = blobs
-    clf = make_classifier(prior="normal").fit(X, y)
-    params = {"max_epochs": 1, "learning_rate": 1e-30, "anomaly_score": "log_prob"}
-    det = make_detector(**params).fit(X, y, init_model=clf)
+    noise = {"likelihood": "heteroscedastic_gaussian"}
+    clf = make_classifier(prior="normal", **noise).fit(X, y)
+    still = {"max_epochs": 1, "learning_rate": 1e-30, "anomaly_score": "log_prob", **noise}
+    det = make_detector(**still).fit(X, y, init_model=clf)
     np.testing.assert_allclose(det.score_samples(X), clf.score_samples(X))
 
 

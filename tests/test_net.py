@@ -288,15 +288,21 @@ def test_a_fit_without_average_goes_on_from_the_weights_of_the_last_batch(
     assert np.array_equal(clf.predict_proba(X), long.predict_proba(X))
 
 
-def test_a_warm_start_goes_on_as_if_the_variances_had_not_been_fitted(blobs, make_classifier):
+@pytest.mark.parametrize("kind", ["classifier", "detector"])
+def test_a_warm_start_goes_on_as_if_the_variances_had_not_been_fitted(
+    kind, blobs, make_classifier, make_detector
+):
     X, _, y = blobs
+    make = {"classifier": make_classifier, "detector": make_detector}[kind]
     settings = {"average": False, "decay_after": None, "likelihood": "gaussian"}
-    long = make_classifier(max_epochs=6, **settings).fit(X, y)
-    clf = make_classifier(max_epochs=3, warm_start=True, **settings).fit(X, y)
-    before = clf.score_samples(X)
-    clf.fit(X, y)
-    assert np.array_equal(clf.score_samples(X), long.score_samples(X))
-    assert not np.array_equal(clf.score_samples(X), before)
+    if kind == "detector":
+        settings["anomaly_score"] = "log_prob"  # the other holds out rows anew
+    long = make(max_epochs=6, **settings).fit(X, y)
+    model = make(max_epochs=3, warm_start=True, **settings).fit(X, y)
+    before = model.score_samples(X)
+    model.fit(X, y)
+    assert np.array_equal(model.score_samples(X), long.score_samples(X))
+    assert not np.array_equal(model.score_samples(X), before)
 
 
 @pytest.mark.parametrize(
