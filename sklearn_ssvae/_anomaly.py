@@ -42,6 +42,7 @@ from ._scores import (
     mean_distance,
     measure,
     surprises,
+    terms_of,
 )
 
 # Rows among which the nearest are sought: how many, and how many values in all, unless that
@@ -194,12 +195,12 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
           `layers` gives, or else its output; of tables, or the Mahalanobis distance from
           the bulk of those rows in the ten leading directions of these features, whichever
           surprises more: anomalies that lie together are one another's neighbors,
-        - the doubt ``-log max pi``, the largest among normal kinds, if there are kinds or
-          known anomalies.
+        - the doubt ``-log max pi`` about the kind, if there are kinds.
 
-        It is calibrated on a tenth of the rows, unlabeled ones if they can be had and
-        1,000 at most, which stay out of the training (not out of earlier fits that it goes
-        on from); of fewer than 500 rows all are trained on and calibrate it as well.
+        Known anomalies add how far pi's odds for them are above those of the middle row, in
+        nats. The score is calibrated on a tenth of the rows, unlabeled ones if they can be
+        had and 1,000 at most, which stay out of the training (not out of earlier fits that
+        it goes on from); of fewer than 500 rows all are trained on and calibrate it as well.
     contamination : "auto" or float, default="auto"
         Sets the threshold `offset_`. A float in (0, 0.5] is the share of training rows to
         flag, estimated on 100,000 of them if there are more. "auto" is the lower fence of
@@ -589,7 +590,9 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         if epochs is None:
             self._fit_variance(X, normal)
         self._n_kinds = {
-            name: head.n_density for name, head in named.items() if name.isdigit()
+            name: (head.n_density, len(head.classes))
+            for name, head in named.items()
+            if name.isdigit()
         }
         self._set_classes(heads, self._label_counts(codes, heads, add))
         self._score = self.anomaly_score
@@ -684,11 +687,12 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         self.reference_X_ = np.concatenate([rows, found[absent]])
         rows = X[held_out] if len(held_out) else self.reference_X_[-MAX_HELD_OUT:]
         self._neighbors = None
-        self._calibration = calibrate(*self._measure(rows))
+        has_evidence = terms_of(self._n_kinds)[1]
+        self._calibration = calibrate(*self._measure(rows), has_evidence)
 
     def _measure(self, X):
         """Measure what the surprises of rows are made of, and how far off the rows are."""
-        n_own = 3 + bool(self._n_kinds)
+        n_own = 3 + sum(terms_of(self._n_kinds))
 
         def measure_block(module, x):
             return measure(module, x, self._n_kinds)

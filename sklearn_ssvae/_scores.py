@@ -1,15 +1,16 @@
 """Anomaly scores: what one pass over the rows gives, calibration, and how feedback acts.
 
-The score "surprise" of a row is the sum of up to three terms, each on its own evidence:
+The score "surprise" of a row is the sum of up to four terms, each on its own evidence:
 
 - the error of its reconstruction: of an image, given how hard the image is; of any other
   row the negative ELBO,
 - the distance to its nearest neighbors among normal rows, in the encoder's hidden features;
   of a table's row, or that from the bulk of those rows, whichever surprises more,
-- the doubt of pi about its kind, where kinds or known anomalies were learned.
+- the doubt of pi about its kind, where kinds were learned,
+- what pi has to say for a known anomaly, where such were learned.
 
-Each term is brought to one scale, that of a surprise ``-log p`` with p the share of normal
-rows that have at least as large a value.
+Each of the first three is brought to the scale of a surprise ``-log p`` with p the share of
+normal rows that have at least as large a value; the last one is in nats as it is.
 """
 
 import copy
@@ -131,16 +132,30 @@ def _hardness(x):
     return torch.log(torch.stack([contrast, variation], dim=1) + TINY)
 
 
-def _doubt(module, top, heads):
-    """Logarithm of ``-log max pi``, the largest among normal kinds, summed over the heads.
-
-    A row that pi takes for a known anomaly is no surer of a normal kind.
-    """
-    doubt, logits = 0.0, module.class_logits(top)
-    for name, n_normal in heads.items():
-        log_pi = torch.log_softmax(logits[name], dim=1)
-        doubt = doubt - log_pi[:, :n_normal].amax(dim=1, keepdim=True)
+def _doubt(logits, heads):
+    """Logarithm of ``-log max pi`` among the normal kinds, summed over the heads."""
+    doubt = 0.0
+    for name, (n_normal, _) in heads.items():
+        log_pi = torch.log_softmax(logits[name][:, :n_normal], dim=1)
+        doubt = doubt - log_pi.amax(dim=1, keepdim=True)
     return torch.log(doubt + TINY)
+
+
+def _evidence(logits, heads):
+    """Logarithm of the odds of a known anomaly by pi, summed over the heads that know some."""
+    odds = [
+        logits[name][:, n_normal:].logsumexp(dim=1)
+        - logits[name][:, :n_normal].logsumexp(dim=1)
+        for name, (n_normal, n_classes) in heads.items()
+        if n_classes > n_normal
+    ]
+    return torch.stack(odds, dim=1).logsumexp(dim=1, keepdim=True)
+
+
+def terms_of(heads):
+    """Whether there is doubt about kinds, and whether there is evidence for anomalies."""
+    sizes = heads.values()
+    return any(n > 1 for n, _ in sizes), any(k > n for n, k in sizes)
 
 
 def measure(module, x, heads):
@@ -152,14 +167,15 @@ def measure(module, x, heads):
         The model.
     x : Tensor of shape (n, n_features)
         Rows in their own units.
-    heads : dict of str to int
-        The pi heads that learned kinds, and how many of their classes are normal.
+    heads : dict of str to (int, int)
+        The pi heads that learned kinds or known anomalies: how many of their classes, the
+        first ones, are normal, and how many there are.
 
     Returns
     -------
-    measures : Tensor of shape (n, 3 + bool(heads) + n_hidden)
-        Error, two measures of hardness (0 where rows are no images), doubt if there are
-        heads, and the encoder's hidden features.
+    measures : Tensor of shape (n, 3 + sum(terms_of(heads)) + n_hidden)
+        Error, two measures of hardness (0 where rows are no images), doubt about kinds and
+        evidence for known anomalies, if there are any, and the encoder's hidden features.
     """
     watched = _WatchedEncoder(module.encoder)
     module = _with_part(module, "encoder", watched)
@@ -170,8 +186,12 @@ def measure(module, x, heads):
         parts = [error, _hardness(x.unflatten(1, module.input_shape))]
     else:
         parts = [-elbo(module, x), x.new_zeros(len(x), 2)]
-    if heads:
-        parts.append(_doubt(module, watched.top, heads))
+    has_doubt, has_evidence = terms_of(heads)
+    logits = module.class_logits(watched.top) if heads else {}
+    if has_doubt:
+        parts.append(_doubt(logits, heads))
+    if has_evidence:
+        parts.append(_evidence(logits, heads))
     return torch.cat([*parts, *map(_between_length_and_direction, watched.hidden)], dim=1)
 
 
@@ -243,15 +263,17 @@ def _terms(measures, distances, calibration):
     return np.column_stack([error, far, measures[:, 3:]])
 
 
-def calibrate(measures, distances):
+def calibrate(measures, distances, has_evidence=False):
     """Learn from normal rows the hardness of images, and each term's center and scale.
 
     Parameters
     ----------
-    measures : ndarray of shape (n, 3 or 4)
+    measures : ndarray of shape (n, 3 to 5)
         The first columns of `measure`, without hidden features.
     distances : ndarray of shape (n, 1 or 2)
         Mean distance of each row to its neighbors and, of tables, that from the bulk.
+    has_evidence : bool, default=False
+        Whether the last column is the evidence for a known anomaly.
 
     Returns
     -------
@@ -268,6 +290,8 @@ def calibrate(measures, distances):
     center, high = np.quantile(terms, [0.5, 0.9], axis=0)
     # The logistic distribution that has the same median and the same highest tenth.
     scale = np.maximum(high - center, MIN_SPREAD) / np.log(9)
+    if has_evidence:
+        scale[-1] = 1.0
     return {**calibration, "center": center, "scale": scale}
 
 
@@ -277,7 +301,9 @@ def surprises(measures, distances, calibration):
     .. math:: -\log p = \log(1 + e^{(term - center) / scale})
 
     with p the share of normal rows that have at least as large a term, if the terms follow
-    a logistic distribution; beyond the highest tenth that is an exponential tail.
+    a logistic distribution; beyond the highest tenth that is an exponential tail. The
+    evidence for a known anomaly is a logarithm of odds and keeps its scale: how much larger
+    the odds are than those of the middle row is what Bayes' rule adds.
 
     Parameters
     ----------
@@ -288,13 +314,14 @@ def surprises(measures, distances, calibration):
 
     Returns
     -------
-    surprises : ndarray of shape (n, 2 or 3)
-        Not negative, in nats: of the error, the larger of the distances' and of the doubt.
+    surprises : ndarray of shape (n, 2 to 4)
+        Not negative, in nats: of the error, the larger of the distances', of the doubt and
+        of the evidence.
     """
     terms = _terms(measures, distances, calibration)
     each = np.logaddexp(0.0, (terms - calibration["center"]) / calibration["scale"])
-    error, far, doubt = np.split(each, [1, 1 + distances.shape[1]], axis=1)
-    return np.hstack([error, far.max(axis=1, keepdims=True), doubt])
+    error, far, of_pi = np.split(each, [1, 1 + distances.shape[1]], axis=1)
+    return np.hstack([error, far.max(axis=1, keepdims=True), of_pi])
 
 
 # Feedback

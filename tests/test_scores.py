@@ -124,6 +124,16 @@ def _table_surprise(det, X, normal):
     return _surprise(-_elbo(det, X), -_elbo(det, normal)) + far
 
 
+def _log_pi(det, X):
+    """Logarithm of pi, of all its classes."""
+    hidden, weights = _hidden(det, X)
+    return log_softmax(hidden[-1] @ weights["pi.0.weight"].T + weights["pi.0.bias"], axis=1)
+
+
+def _doubt(log_pi):
+    return np.log(-log_pi.max(axis=1) + 1e-12)
+
+
 # Terms
 
 
@@ -141,12 +151,36 @@ def test_kinds_add_the_doubt_about_them(blobs, make_detector):
     det = make_detector().fit(X, y)
     normal = det.reference_X_
 
-    def doubt(rows):
-        hidden, weights = _hidden(det, rows)
-        logits = hidden[-1] @ weights["pi.0.weight"].T + weights["pi.0.bias"]
-        return np.log(-log_softmax(logits, axis=1).max(axis=1) + 1e-12)
+    expected = _table_surprise(det, X, normal)
+    expected += _surprise(_doubt(_log_pi(det, X)), _doubt(_log_pi(det, normal)))
+    np.testing.assert_allclose(det.score_samples(X), -expected, rtol=1e-5)
 
-    expected = _table_surprise(det, X, normal) + _surprise(doubt(X), doubt(normal))
+
+@pytest.mark.parametrize(
+    ("kinds", "anomaly_labels"),
+    [([], [2, 3]), ([0], [2, 3]), ([0, 1], [2, 3]), ([0, 1, 2], [3])],
+)
+def test_known_anomalies_add_the_logarithm_of_their_odds(
+    kinds, anomaly_labels, blobs, make_detector
+):
+    """Beside the doubt about the kind if there are several."""
+    X, y_true, y = blobs
+    y = np.where(y_true == 2, np.where(np.arange(300) % 2, 2, 3), y)
+    y = np.where(np.isin(y, kinds + anomaly_labels), y, -1)
+    det = make_detector(anomaly_labels=anomaly_labels, max_epochs=20).fit(X, y)
+    n_normal = max(len(kinds), 1)  # without kinds all other rows are the contrast
+    log_pi, log_pi_normal = _log_pi(det, X), _log_pi(det, det.reference_X_)
+
+    def odds(log_pi):
+        return np.exp(log_pi[:, n_normal:]).sum(1) / np.exp(log_pi[:, :n_normal]).sum(1)
+
+    expected = _table_surprise(det, X, det.reference_X_)
+    expected += np.log1p(odds(log_pi) / np.median(odds(log_pi_normal)))
+    if n_normal > 1:
+        of_kinds = [
+            log_softmax(each[:, :n_normal], axis=1) for each in (log_pi, log_pi_normal)
+        ]
+        expected += _surprise(*map(_doubt, of_kinds))
     np.testing.assert_allclose(det.score_samples(X), -expected, rtol=1e-5)
 
 
