@@ -194,7 +194,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
           encoder's hidden features; of an encoder of your own, what each ReLU of its
           `layers` gives, or else its output; of tables, or the Mahalanobis distance from
           the bulk of those rows in the ten leading directions of these features, whichever
-          surprises more: anomalies that lie together are one another's neighbors,
+          surprises more: anomalies that lie together are one another's neighbors (where
+          y knows the kind of every row the neighbors alone count),
         - the doubt ``-log max pi`` about the kind, if there are kinds.
 
         Known anomalies add how far pi's odds for them are above those of the middle row, in
@@ -599,6 +600,10 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         if self._score != "surprise":
             vars(self).pop("reference_X_", None)
         else:
+            unlabeled = (codes < 0).all(axis=1) & (verdicts == UNLABELED_CODE)
+            hidden = bool((in_density & unlabeled).any())
+            # Among rows of known kinds alone no anomalies lie together.
+            self._may_hide_anomalies = hidden or (add and self._may_hide_anomalies)
             self._calibrate(X, normal, held_out, add)
         if in_density.any():
             self._set_threshold(X)
@@ -706,7 +711,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             n_neighbors = min(N_NEIGHBORS + 1, len(reference))
             index = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute")
             bulk = None
-            if len(self._architecture["input_shape"]) == 1:
+            if len(self._architecture["input_shape"]) == 1 and self._may_hide_anomalies:
                 bulk = describe_bulk(reference, _leading_directions(reference))
             self._neighbors = reference, index.fit(reference), bulk
         reference, index, bulk = self._neighbors

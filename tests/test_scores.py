@@ -156,6 +156,23 @@ def test_kinds_add_the_doubt_about_them(blobs, make_detector):
     np.testing.assert_allclose(det.score_samples(X), -expected, rtol=1e-5)
 
 
+def test_neighbors_alone_count_where_every_row_has_a_kind(blobs, make_detector):
+    X, *_ = blobs
+    det = make_detector().fit(X, np.zeros(300))
+    expected = _surprise(-_elbo(det, X), -_elbo(det, det.reference_X_))
+    expected += _far(det, X, det.reference_X_)
+    np.testing.assert_allclose(det.score_samples(X), -expected, rtol=1e-5)
+
+
+def test_one_row_that_nobody_vouched_for_brings_the_bulk_back(blobs, make_detector):
+    X, *_ = blobs
+    det = make_detector().partial_fit(X, np.zeros(300))
+    for y in ([0, -1], [0, 0]):
+        det.partial_fit(X[:2] + 0.1, y)
+        expected = _table_surprise(det, X, det.reference_X_)
+        np.testing.assert_allclose(det.score_samples(X), -expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("kinds", "anomaly_labels"),
     [([], [2, 3]), ([0], [2, 3]), ([0, 1], [2, 3]), ([0, 1, 2], [3])],

@@ -6,7 +6,8 @@ r"""The detector's scores beside rivals', on tables and on images with a class l
         --scores surprise log_prob --limit 10000 --params "max_epochs=15"
 
 A table's models are fitted to half of its normal rows and tested on all others; with
-``--train all`` they are fitted to all rows, anomalies among them, and tested on these. In
+``--train all`` they are fitted to all rows, anomalies among them, and tested on these;
+"surprise, y=0" is told that all rows it is fitted to are normal. In
 KEEL's tables the rarest class is the anomaly. Of images each class in turn is: models are
 fitted to the other classes of the training part, with the share of labels that ``--labels``
 names, and tested on the test part. Rivals use no labels, and see tables standardised, or
@@ -65,6 +66,9 @@ TABLES = {
     ],
 }
 IMAGES = ("mnist", "fashion_mnist")
+
+# The default score with a y that has one kind for all training rows.
+KNOWN_TO_BE_NORMAL = "surprise, y=0"
 METRICS = ["auc", "average_precision"]
 
 
@@ -144,12 +148,15 @@ def run_cell(cell, args):
             warnings.filterwarnings("ignore", message=".*covariance matrix.*")
             scores = RIVALS[cell["method"]](X, X_test)
     else:
+        score = cell["method"]
         if cell["labels"] and y is not None:
             y = hide_labels(y, round(cell["labels"] * len(y)), seed)
         else:
-            y = None
+            y = np.zeros(len(X)) if score == KNOWN_TO_BE_NORMAL else None
+        if score == KNOWN_TO_BE_NORMAL:
+            score = "surprise"
         det = SSVAEAnomalyDetector(
-            anomaly_score=cell["method"], random_state=seed, device=args.device, **settings
+            anomaly_score=score, random_state=seed, device=args.device, **settings
         )
         scores = det.fit(X, y).score_samples(X_test)
     return {
@@ -173,7 +180,10 @@ def make_cells(args):
                     rivals = [] if labels else args.rivals
                     if is_image:
                         rivals = [rival for rival in rivals if rival in FOR_IMAGES]
-                    for method in [*args.scores, *rivals]:
+                    scores = [
+                        s for s in args.scores if s != KNOWN_TO_BE_NORMAL or not is_image
+                    ]
+                    for method in [*scores, *rivals]:
                         own = {} if method in RIVALS else params
                         cells.append(
                             {
@@ -222,8 +232,10 @@ def main():
     parser.add_argument("--classes", nargs="+", type=int, default=range(10))
     parser.add_argument("--seeds", type=int, help="(default: 2)")
     parser.add_argument("--labels", nargs="+", type=float, help="shares (default: 0 0.01 1)")
-    scores = ("surprise", "elbo", "log_prob")
-    parser.add_argument("--scores", nargs="*", choices=scores, default=scores)
+    scores = ("surprise", KNOWN_TO_BE_NORMAL, "elbo", "log_prob")
+    parser.add_argument(
+        "--scores", nargs="*", choices=scores, help="(default: all that apply)"
+    )
     parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="(default: all)")
     parser.add_argument("--limit", type=int, metavar="N", help="train on N rows at most")
     parser.add_argument("--params", default="", help="of the detector, as in a call")
@@ -240,6 +252,8 @@ def main():
         args.params = args.params or "max_epochs=2"
     args.seeds = args.seeds or 2
     args.labels = args.labels or [0.0, 0.01, 1.0]
+    if args.scores is None:
+        args.scores = [s for s in scores if s != KNOWN_TO_BE_NORMAL or args.train == "normal"]
     args.sets = args.sets or [*TABLES[args.part], *IMAGES]
     args.sets = [name for given in args.sets for name in GROUPS.get(given, [given])]
     if args.train == "all" and set(args.sets) & set(IMAGES):
