@@ -420,7 +420,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             The kind of each row, `unlabeled` where it is not known. These are classes of
             normal rows (operating modes, digits), not verdicts; labels that mean "anomaly"
-            are named in `anomaly_labels`. Several columns are several factors.
+            are named in `anomaly_labels`. Several columns are several factors. A single
+            kind for all, ``np.zeros(n_samples)``, says that the rows are known to be normal.
         init_model : fitted estimator or torch Module, default=None
             Start from the weights of this fitted SSVAEClassifier or SSVAEAnomalyDetector,
             which stays as it is. Its `network`, `hidden_layer_sizes`, `latent_dim`,
