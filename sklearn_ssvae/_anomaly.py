@@ -457,7 +457,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         which therefore should be typical of the rest. Threshold and calibration of the
         score are set anew from each chunk; the rows for comparison are drawn from all
         chunks so far. Kinds that a later chunk brings are added to the model. A later chunk
-        of known anomalies alone leaves the threshold and the density's rows as they are.
+        of known anomalies alone leaves the threshold and those rows as they are.
 
         Parameters
         ----------
@@ -597,18 +597,24 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             if name.isdigit()
         }
         self._set_classes(heads, self._label_counts(codes, heads, add))
-        self._score = self.anomaly_score
+        vouched = self._vouched_for(codes, heads) | (verdicts == FALSE_POSITIVE)
+        hides_some = bool((in_density & ~vouched).any())
+        self._may_hide_anomalies = hides_some or (add and self._may_hide_anomalies)
+        if in_density.any():
+            self._score = self.anomaly_score
         if self._score != "surprise":
             vars(self).pop("reference_X_", None)
         else:
-            unlabeled = (codes < 0).all(axis=1) & (verdicts == UNLABELED_CODE)
-            hidden = bool((in_density & unlabeled).any())
-            # Among rows of known kinds alone no anomalies lie together.
-            self._may_hide_anomalies = hidden or (add and self._may_hide_anomalies)
             self._calibrate(X, normal, held_out, add)
         if in_density.any():
             self._set_threshold(X)
         return self
+
+    def _vouched_for(self, codes, heads):
+        """Tell of which rows y says that they are no anomalies, among normal rows."""
+        known = codes >= 0
+        of_anomalies = [column for column, head in enumerate(heads) if head.has_anomalies]
+        return known.any(axis=1) & known[:, of_anomalies].all(axis=1)
 
     def _learned_heads(self, codes, heads, verdicts):
         """Return the heads that pi learns, by name, and the codes of each.

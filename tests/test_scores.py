@@ -134,6 +134,15 @@ def _doubt(log_pi):
     return np.log(-log_pi.max(axis=1) + 1e-12)
 
 
+def _odds(det, X, normal, n_normal=1):
+    """Odds of the classes beyond the normal ones, by the median of normal rows."""
+    odds = [
+        pi[:, n_normal:].sum(axis=1) / pi[:, :n_normal].sum(axis=1)
+        for pi in (np.exp(_log_pi(det, rows)) for rows in (X, normal))
+    ]
+    return odds[0] / np.median(odds[1])
+
+
 # Terms
 
 
@@ -164,6 +173,28 @@ def test_neighbors_alone_count_where_every_row_has_a_kind(blobs, make_detector):
     np.testing.assert_allclose(det.score_samples(X), -expected, rtol=1e-5)
 
 
+def test_a_kind_does_not_vouch_for_rows_whose_defect_is_not_known(blobs, make_detector):
+    X, y_true, _ = blobs
+    spoilt = np.where(y_true == 2, "spoilt", "fine").astype(object)
+    for unknown in (False, True):
+        spoilt[np.flatnonzero(y_true == 0)[0]] = "?" if unknown else "fine"
+        kinds = np.column_stack([np.where(y_true == 2, "?", "a").astype(object), spoilt])
+        det = make_detector(unlabeled="?", anomaly_labels="spoilt").fit(X, kinds)
+        assert det._may_hide_anomalies == unknown
+
+
+def test_chunks_may_begin_with_another_score(blobs, make_detector):
+    X, *_ = blobs
+    det = make_detector(anomaly_score="log_prob", anomaly_labels=1).partial_fit(X)
+    before = det.score_samples(X)
+    det.set_params(anomaly_score="surprise", learning_rate=1e-30)
+    det.partial_fit(X[:5], np.ones(5))
+    np.testing.assert_allclose(det.score_samples(X), before)
+    det.partial_fit(X, np.zeros(300))
+    expected = _table_surprise(det, X, X) + np.log1p(_odds(det, X, X))
+    np.testing.assert_allclose(det.score_samples(X), -expected, rtol=1e-5)
+
+
 def test_one_row_that_nobody_vouched_for_brings_the_bulk_back(blobs, make_detector):
     X, *_ = blobs
     det = make_detector().partial_fit(X, np.zeros(300))
@@ -186,18 +217,11 @@ def test_known_anomalies_add_the_logarithm_of_their_odds(
     y = np.where(np.isin(y, kinds + anomaly_labels), y, -1)
     det = make_detector(anomaly_labels=anomaly_labels, max_epochs=20).fit(X, y)
     n_normal = max(len(kinds), 1)  # without kinds all other rows are the contrast
-    log_pi, log_pi_normal = _log_pi(det, X), _log_pi(det, det.reference_X_)
-
-    def odds(log_pi):
-        return np.exp(log_pi[:, n_normal:]).sum(1) / np.exp(log_pi[:, :n_normal]).sum(1)
-
     expected = _table_surprise(det, X, det.reference_X_)
-    expected += np.log1p(odds(log_pi) / np.median(odds(log_pi_normal)))
+    expected += np.log1p(_odds(det, X, det.reference_X_, n_normal))
     if n_normal > 1:
-        of_kinds = [
-            log_softmax(each[:, :n_normal], axis=1) for each in (log_pi, log_pi_normal)
-        ]
-        expected += _surprise(*map(_doubt, of_kinds))
+        of_normal = (_log_pi(det, rows)[:, :n_normal] for rows in (X, det.reference_X_))
+        expected += _surprise(*(_doubt(log_softmax(each, axis=1)) for each in of_normal))
     np.testing.assert_allclose(det.score_samples(X), -expected, rtol=1e-5)
 
 
