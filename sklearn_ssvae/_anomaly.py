@@ -19,7 +19,8 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from ._base import BaseSSVAE, all_or_nothing
+from ._base import MAX_VARIANCE_ROWS, BaseSSVAE, all_or_nothing
+from ._data import at_most, blocks
 from ._labels import (
     UNLABELED_CODE,
     Head,
@@ -590,7 +591,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         )
         normal = np.flatnonzero(in_density & trained)
         if epochs is None:
-            self._fit_variance(X, normal)
+            self._fit_constants(X, normal)
         self._n_kinds = {
             name: (head.n_density, len(head.classes))
             for name, head in named.items()
@@ -609,6 +610,18 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         if in_density.any():
             self._set_threshold(X)
         return self
+
+    def _fit_constants(self, X, normal):
+        """Set the variances of columns that are constant, so that a change is seen.
+
+        The others stay as trained: those of columns that are seldom anything but zero would
+        be so small that whatever row has something there is an anomaly.
+        """
+        constant = np.full(X.shape[1], True)
+        for block in blocks(X, len(normal)):
+            constant &= (X[normal[block]] == X[normal[0]]).all(axis=0)
+        if constant.any():
+            self._fit_variance(X[at_most(normal, MAX_VARIANCE_ROWS)], constant)
 
     def _vouched_for(self, codes, heads):
         """Tell of which rows y says that they are no anomalies, among normal rows."""

@@ -597,8 +597,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self._net_classes = {name: head.classes for name, head in heads.items()}
         self.net_ = net
 
-    def _fit_variance(self, X, rows=None):
-        """Set the variance of each feature to the one under which rows are likeliest.
+    def _fit_variance(self, X, columns=None):
+        """Set the variance of features to the one under which the rows are likeliest.
 
         Given the decoder, that is the mean squared error of what it makes of draws of z.
         A short training leaves the variances near those that they began with, which
@@ -609,13 +609,13 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         ----------
         X : ndarray of shape (n_samples, n_features)
             The rows of this fit.
-        rows : ndarray of int, default=None
-            Those to fit to; by default all.
+        columns : ndarray of bool of shape (n_features,), default=None
+            The features to set the variance of; by default all.
         """
         module = self.net_.module_
         if self.alpha == math.inf or not isinstance(module.likelihood, Gaussian):
             return
-        rows = at_most(np.arange(len(X)) if rows is None else rows, MAX_VARIANCE_ROWS)
+        rows = at_most(X, MAX_VARIANCE_ROWS)
         generator = torch.Generator().manual_seed(0)
 
         def squared_error(module, x):
@@ -625,15 +625,17 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
         n_features = math.prod(self._row_shape)
         error = sum(
-            self._apply(squared_error, X[rows[block]], n_features).sum(axis=0)
-            for block in blocks(X, len(rows))
+            self._apply(squared_error, rows[block], n_features).sum(axis=0)
+            for block in blocks(rows)
         )
         before = VARIANCE_PRIOR_ROWS * module.likelihood.variance().cpu().numpy()
         variance = (error + before) / (len(rows) + VARIANCE_PRIOR_ROWS)
         last = self.net_.weight_average
         if self.warm_start and not last.own:
             last.own = copy.deepcopy(module.state_dict())
-        module.likelihood.set_variance(torch.from_numpy(variance))
+        if columns is not None:
+            columns = torch.from_numpy(columns)
+        module.likelihood.set_variance(torch.from_numpy(variance), columns)
         # Rounded as it is, so that a copy of the model scores to the last bit as it does.
         of_model = module.likelihood.state_dict()
         self.net_.inference_module.likelihood.load_state_dict(of_model)

@@ -79,10 +79,15 @@ class Gaussian(nn.Module):
         return torch.exp(_log_variance(self.raw_log_var))
 
     @torch.no_grad()
-    def set_variance(self, variance):
-        """Take these variances, shape (n_features,), or the floor where it is higher."""
-        above = (variance - MIN_VARIANCE).clamp(min=1e-9)
-        self.raw_log_var.copy_(torch.log(above))
+    def set_variance(self, variance, columns=None):
+        """Take these variances, shape (n_features,), or the floor where it is higher.
+
+        With a mask `columns` those of the others stay as they are.
+        """
+        raw = torch.log((variance - MIN_VARIANCE).clamp(min=1e-9)).to(self.raw_log_var)
+        if columns is not None:
+            raw = torch.where(columns.to(raw.device), raw, self.raw_log_var)
+        self.raw_log_var.copy_(raw)
 
     def log_prob(self, params, x):
         """Log-density of each feature, in nats."""

@@ -293,6 +293,7 @@ def test_a_warm_start_goes_on_as_if_the_variances_had_not_been_fitted(
     kind, blobs, make_classifier, make_detector
 ):
     X, _, y = blobs
+    X = np.column_stack([X, np.ones(300)])
     make = {"classifier": make_classifier, "detector": make_detector}[kind]
     settings = {"average": False, "decay_after": None, "likelihood": "gaussian"}
     if kind == "detector":
