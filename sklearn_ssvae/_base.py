@@ -31,7 +31,6 @@ from ._data import (
     at_most,
     blocks,
     data_statistics,
-    inside_unit_interval,
     stratified_holdout,
 )
 from ._defaults import (
@@ -711,18 +710,20 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _check_support(self, X):
         """Raise if X has values that the likelihood gives no probability."""
-        if self.likelihood_ != "bernoulli":
-            return
-        for rows in blocks(X):
-            if not inside_unit_interval(X[rows]):
-                raise ValueError(NOT_BERNOULLI)
+        if self._has_no_probability(X).any():
+            raise ValueError(NOT_BERNOULLI)
 
-    def _impossible(self, X):
-        """Tell which rows have values of no probability, and warn of them."""
+    def _has_no_probability(self, X):
+        """Tell which rows have values that the likelihood gives no probability."""
         outside = np.zeros(len(X), dtype=bool)
         if self.likelihood_ == "bernoulli":
             for rows in blocks(X):
                 outside[rows] = ((X[rows] < 0) | (X[rows] > 1)).any(axis=1)
+        return outside
+
+    def _impossible(self, X):
+        """Tell the same, and warn of them."""
+        outside = self._has_no_probability(X)
         if outside.any():
             warnings.warn(
                 f"{outside.sum()} of {len(X)} rows have values outside [0, 1], to which the "

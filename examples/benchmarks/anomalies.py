@@ -181,7 +181,10 @@ def make_cells(args):
                     if is_image:
                         rivals = [rival for rival in rivals if rival in FOR_IMAGES]
                     scores = [
-                        s for s in args.scores if s != KNOWN_TO_BE_NORMAL or not is_image
+                        score
+                        for score in args.scores
+                        if score != KNOWN_TO_BE_NORMAL
+                        or (args.train == "normal" and not is_image)
                     ]
                     for method in [*scores, *rivals]:
                         own = {} if method in RIVALS else params
@@ -233,9 +236,7 @@ def main():
     parser.add_argument("--seeds", type=int, help="(default: 2)")
     parser.add_argument("--labels", nargs="+", type=float, help="shares (default: 0 0.01 1)")
     scores = ("surprise", KNOWN_TO_BE_NORMAL, "elbo", "log_prob")
-    parser.add_argument(
-        "--scores", nargs="*", choices=scores, help="(default: all that apply)"
-    )
+    parser.add_argument("--scores", nargs="*", choices=scores, default=scores)
     parser.add_argument("--rivals", nargs="*", choices=RIVALS, help="(default: all)")
     parser.add_argument("--limit", type=int, metavar="N", help="train on N rows at most")
     parser.add_argument("--params", default="", help="of the detector, as in a call")
@@ -252,8 +253,6 @@ def main():
         args.params = args.params or "max_epochs=2"
     args.seeds = args.seeds or 2
     args.labels = args.labels or [0.0, 0.01, 1.0]
-    if args.scores is None:
-        args.scores = [s for s in scores if s != KNOWN_TO_BE_NORMAL or args.train == "normal"]
     args.sets = args.sets or [*TABLES[args.part], *IMAGES]
     args.sets = [name for given in args.sets for name in GROUPS.get(given, [given])]
     if args.train == "all" and set(args.sets) & set(IMAGES):
