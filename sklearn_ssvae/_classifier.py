@@ -17,7 +17,9 @@ from ._data import (
     MAX_NEIGHBOR_LABELS,
     at_most,
     blocks,
+    class_shares,
     labels_follow_neighbors,
+    spread_labels,
     surroundings_of_labels,
 )
 from ._defaults import MAX_SHRINKAGE, accuracy_for, shrinkage_for, unless_auto
@@ -156,22 +158,24 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         returns changed rows of the same shape.
     class_prior : array-like of shape (n_classes,) or list of them, default=None
         Share of each class among all rows, in the order of `classes_`; positive, with sum
-        1. By default that among the labels. Pass it where labels were picked so that their
-        shares say nothing of all rows, as five of each class, or else ``consistency=0``.
+        1. By default that among the labels, mixed with that which spreading them over a
+        graph of neighbors gives the other rows, as far as labels so tell one another; see
+        the user guide. The labels alone count where most rows have one, with one label a
+        class, with the network "recurrent", in `partial_fit` and with ``consistency=0``.
+        Pass it where you know it, above all where few labels were picked.
     shrinkage : float or "auto", default="auto"
-        How far `predict_proba` goes from pi to the shares of the classes, in [0, 1): by
-        what few labels cannot vouch for, and in no row so far that another class becomes
-        the most probable. The shares are `class_prior`, or those of the labels with one
-        more of each class. "auto" brings the mean confidence of pi, where all classes are
-        as frequent, down to how often it gives the class of a label to the unlabeled row
-        next to the labeled one, against how often it gives unlabeled neighbors one class,
-        and which counts less where spreading the other labels over the rows does not tell
-        the label, and for few labels; with one label a class, down to how often it gives
-        the class that spreading the labels does; see the user guide. Where more than half
-        of the rows have a label, in series of the network "recurrent" and in `partial_fit`,
-        the labeled row itself stands for the one next to it, in `partial_fit` the last
-        1,000 over all chunks. "auto" is 0 with ``consistency=0``, as the paper's model has
-        it. `predict` does not depend on it.
+        How far `predict_proba` goes from pi to the shares of the classes, in [0, 1): by what
+        few labels cannot vouch for, and in no row so far that another class becomes the most
+        probable. The shares are those of `class_prior`. "auto" brings the mean confidence of
+        pi, where all classes are as frequent, down to how often it gives the class of a label
+        to the unlabeled row next to the labeled one, against how often it gives unlabeled
+        neighbors one class, and which counts less where spreading the other labels over the
+        rows does not tell the label, and for few labels; with one label a class, down to how
+        often it gives the class that spreading the labels does; see the user guide. Where more
+        than half of the rows have a label, in series of the network "recurrent" and in
+        `partial_fit`, the labeled row itself stands for the one next to it, in `partial_fit`
+        the last 1,000 over all chunks. "auto" is 0 with ``consistency=0``, as the paper's
+        model has it. `predict` does not depend on it.
     labeled_fraction : float or "auto", default="auto"
         Smallest share of labeled rows in a batch, in (0, 1). Rarer labels are repeated to
         make this share. "auto" is 0.1 up to 100 labeled rows, from there
@@ -246,7 +250,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     class_count_ : ndarray of shape (n_classes,), or list of them
         Labeled rows of each class.
     class_prior_ : ndarray of shape (n_classes,), or list of them
-        Share of each class: `class_prior`, or that among the labeled rows.
+        Share of each class: `class_prior`, or what stands for it by default.
     history_ : dict of ndarray of shape (n_epochs,)
         Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``,
         ``cross_entropy``, ``inconsistency`` (I) and ``imbalance`` (B) as far as the model
@@ -529,10 +533,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         add = epochs is not None and start is self
         network = getattr(start, "_architecture", {}).get("network", self.network)
         counts = self._label_counts(codes, heads, add)
-        # Laplace's rule: a class that has no label yet may have rows.
-        self._class_shares = given or [(count + 1) / (count + 1).sum() for count in counts]
         # Series that begin anywhere, and a stream's chunks, say little by neighbors.
         neighbors_tell = network != "recurrent" and epochs is None
+        spread = [self._spread(X, c) if neighbors_tell else None for c in codes.T]
+        self._class_shares = given or list(map(class_shares, counts, spread))
         self._train(
             X,
             row_shape,
@@ -550,22 +554,33 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         before = getattr(self, "_vouched", None) if add else None
         self._vouched = np.zeros((len(heads), 2)) if before is None else before.copy()
         self._set_classes(heads, counts)
-        if given:
-            self.class_prior_ = given if len(given) > 1 else given[0]
-        self._set_shrinkage(X, codes, neighbors_tell)
+        self.class_prior_ = [
+            shares if given or found else of_labels
+            for shares, found, of_labels in zip(
+                self._class_shares, spread, as_list(self.class_prior_)
+            )
+        ]
+        if len(heads) == 1:
+            self.class_prior_ = self.class_prior_[0]
+        self._set_shrinkage(X, codes, spread)
         return self
 
-    def _set_shrinkage(self, X, codes, neighbors_tell):
+    def _spread(self, X, codes):
+        """Spread the labels of one factor; None in the paper's model, or if most have one."""
+        n_labeled = np.count_nonzero(codes >= 0)
+        if self.consistency == 0 or not 0 < 2 * n_labeled <= len(X):
+            return None
+        return spread_labels(X, codes)
+
+    def _set_shrinkage(self, X, codes, spread):
         """Set how far `predict_proba` goes from pi to the shares of the classes."""
         shrinkage = [
-            unless_auto(
-                self.shrinkage, self._auto_shrinkage, X, of_column, column, neighbors_tell
-            )
-            for column, of_column in enumerate(codes.T)
+            unless_auto(self.shrinkage, self._auto_shrinkage, X, of_column, column, found)
+            for column, (of_column, found) in enumerate(zip(codes.T, spread))
         ]
         self.shrinkage_ = np.array(shrinkage) if len(shrinkage) > 1 else float(shrinkage[0])
 
-    def _auto_shrinkage(self, X, codes, column, neighbors_tell):
+    def _auto_shrinkage(self, X, codes, column, spread):
         if self.consistency == 0:
             return 0.0
         labeled = np.flatnonzero(codes >= 0)
@@ -573,8 +588,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             known = hasattr(self, "shrinkage_")
             return np.atleast_1d(self.shrinkage_)[column] if known else MAX_SHRINKAGE
         count = as_list(self.class_count_)[column]
-        if neighbors_tell and 2 * len(labeled) <= len(X):
-            accuracy = self._accuracy_by_neighbors(X, codes, column, len(count))
+        if spread:
+            accuracy = self._accuracy_by_neighbors(X, codes, column, spread)
         else:
             labeled = at_most(labeled, MAX_NEIGHBOR_LABELS)
             accuracy = np.mean(self._some_codes(X, labeled, column) == codes[labeled])
@@ -592,18 +607,19 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             n_classes=len(count),
         )
 
-    def _accuracy_by_neighbors(self, X, codes, column, n_classes):
+    def _accuracy_by_neighbors(self, X, codes, column, spread):
         """Return the accuracy that the labels and the rows around them vouch for."""
-        labeled, nearest, pairs, told, spread = surroundings_of_labels(X, codes)
-        if not len(told):  # no class has two labels
-            rows, classes = spread
-            return np.mean(self._some_codes(X, rows, column) == classes)
+        if not len(spread.told):  # no class has two labels
+            return np.mean(self._some_codes(X, spread.rows, column) == spread.classes)
+        labeled, nearest, pairs = surroundings_of_labels(X, codes)
         agree = 1.0
         if self.consistency_:  # or else pi may differ on neighbors by its errors alone
             one, other = (self._some_codes(X, side, column) for side in pairs)
             agree = np.mean(one == other)
         right = np.mean(self._some_codes(X, nearest, column) == codes[labeled])
-        return accuracy_for(right, agree, np.mean(told), n_classes)
+        n_classes = len(as_list(self.class_count_)[column])
+        told = np.mean(spread.told == spread.labels)
+        return accuracy_for(right, agree, told, n_classes)
 
     def _some_codes(self, X, rows, column):
         """Most probable class of one factor, of some of the rows, as a code."""

@@ -1,9 +1,12 @@
 """What a fit learns of the rows before it trains, block by block."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 from sklearn.decomposition import PCA
+from sklearn.metrics import cohen_kappa_score
 from sklearn.neighbors import NearestNeighbors, kneighbors_graph
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
@@ -154,6 +157,11 @@ def _principal_components(X, n_components):
     return lambda rows: pca.transform((rows - shift) / scale)
 
 
+def _project_rows(project, X, rows):
+    """Project some of the rows, block by block."""
+    return np.concatenate([project(X[rows[block]]) for block in blocks(X, len(rows))])
+
+
 def labels_follow_neighbors(X, codes):
     """Whether the labels show that neighbors have the same class, as in clusters they do.
 
@@ -194,7 +202,7 @@ def labels_follow_neighbors(X, codes):
 
 
 def surroundings_of_labels(X, codes):
-    """Find the rows next to labeled and to unlabeled ones, and what labels tell of others.
+    """Find the rows next to labeled and to unlabeled ones.
 
     Parameters
     ----------
@@ -211,59 +219,116 @@ def surroundings_of_labels(X, codes):
     pairs : ndarray of int of shape (2, n_pairs)
         Some unlabeled rows, 1,000 of them if there are more, above the unlabeled row that
         is nearest to each; an only one is its own.
-    told : ndarray of bool
-        Of labels whose class has another one, whether spreading the others finds it again.
-    spread : ndarray of int of shape (2, n_spread)
-        Some unlabeled rows, above the class that spreading all labels gives each.
     """
     project = _principal_components(X, N_NEIGHBOR_COMPONENTS)
     labeled = at_most(np.flatnonzero(codes >= 0), MAX_NEIGHBOR_LABELS)
     unlabeled = at_most(np.flatnonzero(codes < 0), MAX_UNLABELED)
-    Z = project(X[labeled])
-    others = [project(X[unlabeled[block]]) for block in blocks(X, len(unlabeled))]
-    others = np.concatenate(others)
+    others = _project_rows(project, X, unlabeled)
     index = NearestNeighbors(n_neighbors=1).fit(others)
-    nearest = unlabeled[index.kneighbors(Z, return_distance=False)[:, 0]]
+    of_labeled = _project_rows(project, X, labeled)
+    nearest = index.kneighbors(of_labeled, return_distance=False)[:, 0]
     some = at_most(np.arange(len(unlabeled)), MAX_NEIGHBOR_LABELS)
     two = index.kneighbors(others[some], min(2, len(others)), return_distance=False)
     # The first is the row itself, unless others are equal to it.
     pairs = unlabeled[np.stack([some, np.where(two[:, 0] == some, two[:, -1], two[:, 0])])]
-    told, classes = _spread_labels(
-        at_most(Z, MAX_SPREAD_LABELS),
-        at_most(codes[labeled], MAX_SPREAD_LABELS),
-        at_most(others, MAX_SPREAD_ROWS),
-    )
-    spread = np.stack([at_most(unlabeled, MAX_SPREAD_ROWS), classes])
-    return labeled, nearest, pairs, told, spread
+    return labeled, unlabeled[nearest], pairs
 
 
-def _spread_labels(Z, labels, Z_unlabeled):
-    """Spread the labels; tell which of them the others find again, and all others' classes.
+class SpreadLabels(NamedTuple):
+    """What spreading the labels over the rows tells.
+
+    Parameters
+    ----------
+    labels, told : ndarray of int of shape (n_told,)
+        Labels whose class has another one, 500 of them if there are more, and the class
+        that spreading the others gives each.
+    rows, classes : ndarray of int of shape (n_spread,)
+        Some unlabeled rows, 1,500 of them if there are more, and the class that spreading
+        all labels gives each.
+    """
+
+    labels: np.ndarray
+    told: np.ndarray
+    rows: np.ndarray
+    classes: np.ndarray
+
+
+def spread_labels(X, codes):
+    """Spread the labels over the rows, and find what labels tell of one another.
 
     The closed form of label spreading [1]_, ``(1 - a S)^-1 Y``, in which the share of a
     row's own label is an element of the diagonal. Of each class the mean over its labels
     counts, or else the class of the label left out would be at a disadvantage. An only
     label of a class can't be left out.
 
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Labeled and unlabeled rows, some of each.
+    codes : ndarray of int of shape (n_samples,)
+        Class of each row, -1 where it has no label.
+
+    Returns
+    -------
+    spread : SpreadLabels
+        What the labels tell of one another, and the rows' classes.
+
     References
     ----------
     .. [1] D. Zhou, O. Bousquet, T. N. Lal, J. Weston, B. Schoelkopf, "Learning with Local
        and Global Consistency", 2003.
     """
-    n_labels, n_rows = len(Z), len(Z) + len(Z_unlabeled)
-    n_neighbors = min(N_NEIGHBORS, n_rows - 1)
-    graph = kneighbors_graph(np.concatenate([Z, Z_unlabeled]), n_neighbors)
+    labeled = at_most(np.flatnonzero(codes >= 0), MAX_SPREAD_LABELS)
+    rows = at_most(np.flatnonzero(codes < 0), MAX_SPREAD_ROWS)
+    labels, n_labels = codes[labeled], len(labeled)
+    project = _principal_components(X, N_NEIGHBOR_COMPONENTS)
+    Z = _project_rows(project, X, np.concatenate([labeled, rows]))
+    graph = kneighbors_graph(Z, min(N_NEIGHBORS, len(Z) - 1))
     graph = graph.maximum(graph.T)
     scale = sparse.diags(1 / np.sqrt(np.asarray(graph.sum(axis=1)).ravel()))
-    system = sparse.identity(n_rows) - SPREADING * scale @ graph @ scale
-    spread = splu(system.tocsc()).solve(np.eye(n_rows, n_labels))
+    system = sparse.identity(len(Z)) - SPREADING * scale @ graph @ scale
+    spread = splu(system.tocsc()).solve(np.eye(len(Z), n_labels))
     one_hot = np.eye(labels.max() + 1)[labels]
     n_of_class = one_hot.sum(axis=0)
     classes = (spread[n_labels:] @ one_hot / n_of_class.clip(1)).argmax(axis=1)
     np.fill_diagonal(spread, 0)
     n_others = n_of_class - one_hot
-    found = (spread[:n_labels] @ one_hot / n_others.clip(1)).argmax(axis=1) == labels
-    return found[n_others[np.arange(n_labels), labels] > 0], classes
+    told = (spread[:n_labels] @ one_hot / n_others.clip(1)).argmax(axis=1)
+    has_others = n_others[np.arange(n_labels), labels] > 0
+    return SpreadLabels(labels[has_others], told[has_others], rows, classes)
+
+
+def class_shares(count, spread=None):
+    r"""Estimate the shares of the classes among all rows.
+
+    .. math:: p_k \propto \Big( \frac{n_k + 1}{n + K} \Big)^{1 - v}
+        \Big( \frac{m_k + 1}{m + K} \Big)^v, \qquad v = \max(\kappa, 0) \frac{t}{t + K}
+
+    Of n labels and of m rows that these were spread over n_k and m_k have the class k; one
+    that has none may have other rows. The rows count as far as the others tell each of t
+    labels, by Cohen's kappa: with a rare class most labels are told by chance.
+
+    Parameters
+    ----------
+    count : ndarray of int of shape (n_classes,)
+        Labels of each class.
+    spread : SpreadLabels, default=None
+        What spreading the labels tells, if anything.
+
+    Returns
+    -------
+    shares : ndarray of shape (n_classes,)
+        Positive, with sum 1.
+    """
+    by_labels = (count + 1) / (count + 1).sum()
+    if spread is None or len(np.unique(spread.labels)) < 2:
+        return by_labels
+    n_told, n_classes = len(spread.told), len(count)
+    by_rows = np.bincount(spread.classes, minlength=n_classes) + 1
+    kappa = max(cohen_kappa_score(spread.labels, spread.told), 0)
+    weight = kappa * n_told / (n_told + n_classes)
+    shares = by_labels ** (1 - weight) * (by_rows / by_rows.sum()) ** weight
+    return shares / shares.sum()
 
 
 def stratified_holdout(codes, fraction, rng):

@@ -9,7 +9,12 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_ssvae._classifier import shrink
-from sklearn_ssvae._data import surroundings_of_labels
+from sklearn_ssvae._data import (
+    SpreadLabels,
+    class_shares,
+    spread_labels,
+    surroundings_of_labels,
+)
 from sklearn_ssvae._defaults import accuracy_for, shrinkage_for
 
 # Long enough that pi is sure of all rows.
@@ -30,8 +35,8 @@ def test_probabilities_are_pi_mixed_with_the_shares_of_the_classes(blobs, make_c
     pi = make_classifier(**LONG, shrinkage=0).fit(X, y).predict_proba(X)
     clf = make_classifier(**LONG, shrinkage=0.3).fit(X, y)
     assert clf.shrinkage_ == 0.3
-    shares = (np.bincount(y[y >= 0]) + 1) / ((y >= 0).sum() + 3)
-    assert shares[2] < 0.2
+    shares = clf.class_prior_
+    assert shares.max() > shares.min() + 0.01
     proba = clf.predict_proba(X)
     sure = pi.max(axis=1) > 0.6
     assert sure.sum() > 100
@@ -86,7 +91,7 @@ def test_a_rare_class_is_as_probable_as_it_is_frequent(noise, make_classifier):
     assert 0.02 < clf.predict_proba(X)[:, 1].mean() < 0.1
 
 
-def spread_labels(Z, labels, left_out=()):
+def spread_by_steps(Z, labels, left_out=()):
     """Spread the labels of the first rows step by step; return the class of each row."""
     distances = np.linalg.norm(Z[:, None] - Z, axis=2)
     np.fill_diagonal(distances, np.inf)
@@ -107,8 +112,7 @@ def spread_labels(Z, labels, left_out=()):
 
 def labels_told(Z, labels):
     """Leave out one label after the other, and spread the rest."""
-    told = [spread_labels(Z, labels, [row])[row] for row in range(len(labels))]
-    return np.array(told) == labels
+    return np.array([spread_by_steps(Z, labels, [row])[row] for row in range(len(labels))])
 
 
 @pytest.mark.parametrize("n_labels", [16, 60])
@@ -128,7 +132,7 @@ def test_auto_brings_the_confidence_down_to_what_labels_vouch_for(
     near = classes[n_labels + distances[:, n_labels:].argmin(axis=1)]
     agree = (near == classes)[n_labels:].mean()
     h = (near == y)[:n_labels].mean()
-    g = labels_told(X, y[:n_labels]).mean()
+    g = (labels_told(X, y[:n_labels]) == y[:n_labels]).mean()
     assert g < h < 1
     weight = max(2 * g - 1, 0)
     near_labels = weight * min(h / agree, 1) + (1 - weight) * h
@@ -147,7 +151,7 @@ def test_one_label_of_a_class_vouches_for_what_spreading_it_says_too(noise, make
     clf = make_classifier(**LONG).fit(X, y_partly)
     clf.shrinkage_, shrinkage = 0, clf.shrinkage_
     pi = clf.predict_proba(X)
-    agree = (spread_labels(X, y[:2]) == pi.argmax(axis=1))[2:].mean()
+    agree = (spread_by_steps(X, y[:2]) == pi.argmax(axis=1))[2:].mean()
     assert 0.5 < agree < 1
     confidence = pi.max(axis=1).mean()
     ours = (1 - shrinkage) * confidence + shrinkage / 2
@@ -159,9 +163,10 @@ def test_a_pi_without_consistency_is_not_excused_by_its_differences(noise, make_
     es = make_classifier(**LONG, alpha=np.inf).fit(X, y)
     es.shrinkage_, ours = 0, es.shrinkage_
     pi = es.predict_proba(X)
-    labeled, nearest, _, told, _ = surroundings_of_labels(X, y)
+    labeled, nearest, _ = surroundings_of_labels(X, y)
+    spread = spread_labels(X, y)
     right = (pi.argmax(axis=1)[nearest] == y[labeled]).mean()
-    accuracy = accuracy_for(right, 1.0, told.mean(), 2)
+    accuracy = accuracy_for(right, 1.0, (spread.told == spread.labels).mean(), 2)
     expected = shrinkage_for(pi.max(axis=1).mean(), accuracy, 10, 2)
     assert right < 1
     assert 0 < ours < 0.99
@@ -282,7 +287,7 @@ def thirty_columns():
 
 def test_surroundings_are_those_in_the_leading_directions(thirty_columns):
     X, codes, Z = thirty_columns
-    labeled, nearest, pairs, told, spread = surroundings_of_labels(X, codes)
+    labeled, nearest, pairs = surroundings_of_labels(X, codes)
     assert np.array_equal(labeled, np.arange(0, 120, 6))
     for row, found in zip(labeled, nearest):
         distances = np.where(codes < 0, np.linalg.norm(Z - Z[row], axis=1), np.inf)
@@ -291,21 +296,63 @@ def test_surroundings_are_those_in_the_leading_directions(thirty_columns):
         distances = np.where(codes < 0, np.linalg.norm(Z - Z[row], axis=1), np.inf)
         assert found == np.argsort(distances)[1]
     assert np.array_equal(pairs[0], np.flatnonzero(codes < 0))
-    rows = np.r_[labeled, np.flatnonzero(codes < 0)]
-    assert np.array_equal(told, labels_told(Z[rows], codes[labeled]))
-    assert 0.4 < told.mean() < 1
-    assert np.array_equal(spread[0], rows[20:])
-    assert np.array_equal(spread[1], spread_labels(Z[rows], codes[labeled])[20:])
+
+
+def test_labels_spread_in_the_leading_directions(thirty_columns):
+    X, codes, Z = thirty_columns
+    labeled, unlabeled = np.flatnonzero(codes >= 0), np.flatnonzero(codes < 0)
+    labels, told, rows, classes = spread_labels(X, codes)
+    Z = Z[np.r_[labeled, unlabeled]]
+    assert np.array_equal(labels, codes[labeled])
+    assert np.array_equal(told, labels_told(Z, labels))
+    assert 0.4 < (told == labels).mean() < 1
+    assert np.array_equal(rows, unlabeled)
+    assert np.array_equal(classes, spread_by_steps(Z, codes[labeled])[20:])
 
 
 def test_the_only_label_of_a_class_is_told_by_no_other(thirty_columns):
     X, codes, _ = thirty_columns
     lonely = codes.copy()
     lonely[1] = 2
-    assert len(surroundings_of_labels(X, lonely)[3]) == 20
+    assert len(spread_labels(X, lonely).told) == 20
     lonely = np.full(120, -1)
     lonely[:3] = [0, 1, 2]
-    assert len(surroundings_of_labels(X, lonely)[3]) == 0
+    assert len(spread_labels(X, lonely).told) == 0
+
+
+def test_shares_follow_the_rows_as_far_as_labels_tell_one_another():
+    """Between those of nine labels and those of 97 rows, by Laplace's rule."""
+    count, classes = np.array([3, 3, 3]), np.repeat([0, 1, 2], [79, 14, 4])
+    labels, by_rows = np.repeat([0, 1, 2], 3), np.array([0.8, 0.15, 0.05])
+    two_of_three = [0, 0, 1, 1, 1, 2, 2, 2, 0]
+    for told, weight in (
+        (labels, 0.75),
+        (two_of_three, 0.375),
+        ([0, 1, 2] * 3, 0),
+        (np.zeros(9, dtype=int), 0),
+        ((labels + 1) % 3, 0),
+    ):
+        spread = SpreadLabels(labels, np.array(told), np.arange(97), classes)
+        expected = by_rows**weight
+        found = class_shares(count, spread)
+        np.testing.assert_allclose(found, expected / expected.sum())
+
+
+@pytest.mark.parametrize("labels", [[], [1, 1, 1]])
+def test_shares_are_those_of_the_labels_where_they_tell_nothing(labels):
+    labels = np.array(labels, dtype=int)
+    spread = SpreadLabels(labels, labels, np.arange(97), np.arange(97) % 3)
+    for nothing in (None, spread):
+        found = class_shares(np.array([0, 1, 3]), nothing)
+        np.testing.assert_allclose(found, [1 / 7, 2 / 7, 4 / 7])
+
+
+def test_a_rare_class_does_not_get_the_rows_of_a_frequent_one():
+    """All but one label are told, but the rare one's are told wrong as often as right."""
+    labels = np.repeat([0, 1], [48, 2])
+    told = np.repeat([0, 1, 0, 1], [47, 1, 1, 1])
+    spread = SpreadLabels(labels, told, np.arange(100), np.repeat([0, 1], [80, 20]))
+    assert class_shares(np.array([48, 2]), spread)[1] < 0.12
 
 
 def test_where_most_rows_have_a_label_these_are_looked_at(make_classifier):
