@@ -302,11 +302,12 @@ def class_shares(count, spread=None):
     r"""Estimate the shares of the classes among all rows.
 
     .. math:: p_k \propto \Big( \frac{n_k + 1}{n + K} \Big)^{1 - v}
-        \Big( \frac{m_k + 1}{m + K} \Big)^v, \qquad v = \max(\kappa, 0) \frac{t}{t + K}
+        \Big( \frac{m_k + 1}{m + K} \Big)^v, \qquad v = \frac{\max(\kappa, 0)}{2} \, \frac{t}{t + K}
 
     Of n labels and of m rows that these were spread over n_k and m_k have the class k; one
-    that has none may have other rows. The rows count as far as the others tell each of t
-    labels, by Cohen's kappa: with a rare class most labels are told by chance.
+    that has none may have other rows. The rows count as much as the labels where the others
+    tell each of many labels t, and less by Cohen's kappa: with a rare class most labels are
+    told by chance.
 
     Parameters
     ----------
@@ -326,7 +327,7 @@ def class_shares(count, spread=None):
     n_told, n_classes = len(spread.told), len(count)
     by_rows = np.bincount(spread.classes, minlength=n_classes) + 1
     kappa = max(cohen_kappa_score(spread.labels, spread.told), 0)
-    weight = kappa * n_told / (n_told + n_classes)
+    weight = kappa / 2 * n_told / (n_told + n_classes)
     shares = by_labels ** (1 - weight) * (by_rows / by_rows.sum()) ** weight
     return shares / shares.sum()
 

@@ -326,8 +326,8 @@ def test_shares_follow_the_rows_as_far_as_labels_tell_one_another():
     labels, by_rows = np.repeat([0, 1, 2], 3), np.array([0.8, 0.15, 0.05])
     two_of_three = [0, 0, 1, 1, 1, 2, 2, 2, 0]
     for told, weight in (
-        (labels, 0.75),
-        (two_of_three, 0.375),
+        (labels, 0.375),
+        (two_of_three, 0.1875),
         ([0, 1, 2] * 3, 0),
         (np.zeros(9, dtype=int), 0),
         ((labels + 1) % 3, 0),
