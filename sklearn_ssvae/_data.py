@@ -302,7 +302,8 @@ def class_shares(count, spread=None):
     r"""Estimate the shares of the classes among all rows.
 
     .. math:: p_k \propto \Big( \frac{n_k + 1}{n + K} \Big)^{1 - v}
-        \Big( \frac{m_k + 1}{m + K} \Big)^v, \qquad v = \frac{\max(\kappa, 0)}{2} \, \frac{t}{t + K}
+        \Big( \frac{m_k + 1}{m + K} \Big)^v, \qquad
+        v = \frac{\max(\kappa, 0)}{2} \, \frac{t}{t + K}
 
     Of n labels and of m rows that these were spread over n_k and m_k have the class k; one
     that has none may have other rows. The rows count as much as the labels where the others
