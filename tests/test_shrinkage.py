@@ -348,7 +348,7 @@ def test_shares_are_those_of_the_labels_where_they_tell_nothing(labels):
 
 
 def test_a_rare_class_does_not_get_the_rows_of_a_frequent_one():
-    """All but one label are told, but the rare one's are told wrong as often as right."""
+    """All but two of fifty labels are told, but only one of the two of the rare class."""
     labels = np.repeat([0, 1], [48, 2])
     told = np.repeat([0, 1, 0, 1], [47, 1, 1, 1])
     spread = SpreadLabels(labels, told, np.arange(100), np.repeat([0, 1], [80, 20]))
