@@ -532,8 +532,8 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             continue as well.
         epochs : int, default=None
             Epochs to train; by default `max_epochs`.
-        class_shares : dict of str to ndarray of shape (n_classes,), default=None
-            The shares that the classes of a head should have among the unlabeled rows.
+        class_shares : dict of str to ndarray of shape (n_shares, n_classes), default=None
+            The shares that the classes of a head may have among the unlabeled rows.
         labels_per_class : float, default=0.0
             How many labels a class has, for the weight that follows it.
         clustered : bool, default=True

@@ -143,10 +143,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         Weight gamma, in nats of the ELBO, at least 0. I is the change of pi between a row
         and neighbors that should have its class: its own reconstruction, the worst row
         near by (virtual adversarial training [2]_), and the row as `augmentation` changes
-        it. B is the divergence of the mean pi of a batch from the classes' shares, see
-        `class_prior`. 0 trains twice as fast. Its weight per feature never exceeds `alpha`.
-        "auto" is 8, 300 with the network "recurrent", and 0 where the labels show no
-        clusters, see `prior`.
+        it. B is the divergence of the mean pi of a batch from the shares that the classes
+        may have, see `class_prior`. 0 trains twice as fast. Its weight per feature never
+        exceeds `alpha`. "auto" is 8, 300 with the network "recurrent", and 0 where the
+        labels show no clusters, see `prior`.
     augmentation : "auto", callable or None, default="auto"
         What changes a row and leaves its class. "auto" shifts images, rows of shape
         (height, width) or (height, width, channels), by up to a fourteenth of height and
@@ -158,11 +158,11 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         returns changed rows of the same shape.
     class_prior : array-like of shape (n_classes,) or list of them, default=None
         Share of each class among all rows, in the order of `classes_`; positive, with sum
-        1. By default that among the labels, mixed with that which spreading them over a
-        graph of neighbors gives the other rows, as far as labels so tell one another; see
-        the user guide. The labels alone count where most rows have one, with one label a
-        class, with the network "recurrent", in `partial_fit` and with ``consistency=0``.
-        Pass it where you know it, above all where few labels were picked.
+        1. By default any are possible from those among the labels to those that spreading
+        these over a graph of neighbors gives the other rows, as far as labels so tell one
+        another; see the user guide. The labels alone count where most rows have one, with
+        one label a class, with the network "recurrent", in `partial_fit` and with
+        ``consistency=0``. Pass it where you know it, above all where few labels were picked.
     shrinkage : float or "auto", default="auto"
         How far `predict_proba` goes from pi to the shares of the classes, in [0, 1): by what
         few labels cannot vouch for, and in no row so far that another class becomes the most
@@ -250,7 +250,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     class_count_ : ndarray of shape (n_classes,), or list of them
         Labeled rows of each class.
     class_prior_ : ndarray of shape (n_classes,), or list of them
-        Share of each class: `class_prior`, or what stands for it by default.
+        Share of each class: `class_prior`, or the middle of what is possible by default.
     history_ : dict of ndarray of shape (n_epochs,)
         Mean of each term of the loss by epoch: ``loss``, ``log_prob``, ``kl_divergence``,
         ``cross_entropy``, ``inconsistency`` (I) and ``imbalance`` (B) as far as the model
@@ -536,7 +536,8 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         # Series that begin anywhere, and a stream's chunks, say little by neighbors.
         neighbors_tell = network != "recurrent" and epochs is None
         spread = [self._spread(X, c) if neighbors_tell else None for c in codes.T]
-        self._class_shares = given or list(map(class_shares, counts, spread))
+        possible = given or list(map(class_shares, counts, spread))
+        self._class_shares = [shares[len(shares) // 2] for shares in possible]
         self._train(
             X,
             row_shape,
@@ -545,7 +546,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             rows,
             start,
             epochs,
-            class_shares=dict(zip(named, self._class_shares)),
+            class_shares=dict(zip(named, possible)),
             labels_per_class=min(count.mean() for count in counts),
             clustered=not neighbors_tell or labels_follow_neighbors(X, codes),
         )
@@ -631,7 +632,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         return np.concatenate([self._predict_log_pi(X[part])[column] for part in parts])
 
     def _check_class_prior(self, classes):
-        """Return `class_prior` as an array for each factor; empty if it is None."""
+        """Return `class_prior` as the only possible shares of each factor; empty if None."""
         if self.class_prior is None:
             return []
         given = self.class_prior if len(classes) > 1 else [self.class_prior]
@@ -649,7 +650,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
                 f"such array for each factor if there are several. The classes are {classes}; "
                 f"got {self.class_prior!r}."
             )
-        return [prior / prior.sum() for prior in given]
+        return [prior[None] / prior.sum() for prior in given]
 
     def _validate(self, X, y, reset):
         if y is None:

@@ -46,6 +46,9 @@ N_NEIGHBORS = 5
 MAX_SPREAD_LABELS = 500
 MAX_SPREAD_ROWS = 1500
 
+# So many steps lead from the shares of the labels to those of the rows.
+N_SHARES = 11
+
 NOT_BERNOULLI = (
     "X has values outside [0, 1], which the Bernoulli likelihood cannot have drawn. Scale "
     "the columns to [0, 1] (MinMaxScaler(clip=True), or divide images by 255), or pass "
@@ -299,16 +302,16 @@ def spread_labels(X, codes):
 
 
 def class_shares(count, spread=None):
-    r"""Estimate the shares of the classes among all rows.
+    r"""Shares that the classes may have among all rows.
 
-    .. math:: p_k \propto \Big( \frac{n_k + 1}{n + K} \Big)^{1 - v}
+    .. math:: p_k(v) \propto \Big( \frac{n_k + 1}{n + K} \Big)^{1 - v}
         \Big( \frac{m_k + 1}{m + K} \Big)^v, \qquad
-        v = \frac{\max(\kappa, 0)}{2} \, \frac{t}{t + K}
+        0 \le v \le \max(\kappa, 0) \frac{t}{t + K}
 
     Of n labels and of m rows that these were spread over n_k and m_k have the class k; one
-    that has none may have other rows. The rows count as much as the labels where the others
-    tell each of many labels t, and less by Cohen's kappa: with a rare class most labels are
-    told by chance.
+    that has none may have other rows. The labels may have been drawn at random, v = 0, or
+    picked, and then the rows tell the shares, as far as the others tell each of many labels
+    t, and less by Cohen's kappa: with a rare class most labels are told by chance.
 
     Parameters
     ----------
@@ -319,18 +322,18 @@ def class_shares(count, spread=None):
 
     Returns
     -------
-    shares : ndarray of shape (n_classes,)
-        Positive, with sum 1.
+    shares : ndarray of shape (n_shares, n_classes)
+        By v from 0 on in even steps, or of the labels alone. Positive, rows sum to 1.
     """
     by_labels = (count + 1) / (count + 1).sum()
     if spread is None or len(np.unique(spread.labels)) < 2:
-        return by_labels
+        return by_labels[None]
     n_told, n_classes = len(spread.told), len(count)
     by_rows = np.bincount(spread.classes, minlength=n_classes) + 1
     kappa = max(cohen_kappa_score(spread.labels, spread.told), 0)
-    weight = kappa / 2 * n_told / (n_told + n_classes)
-    shares = by_labels ** (1 - weight) * (by_rows / by_rows.sum()) ** weight
-    return shares / shares.sum()
+    v = np.linspace(0, kappa * n_told / (n_told + n_classes), N_SHARES)[:, None]
+    shares = by_labels ** (1 - v) * (by_rows / by_rows.sum()) ** v
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def stratified_holdout(codes, fraction, rng):

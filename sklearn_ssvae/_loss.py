@@ -34,10 +34,11 @@ def masked_cross_entropy(logits, codes):
 
 
 def imbalance(logits, codes, shares, n_unlabeled=math.inf):
-    r"""How far the classes of the unlabeled rows as a whole are from their known shares.
+    r"""How far the classes of the unlabeled rows are from all shares that they may have.
 
-    .. math:: KL(\bar\pi || p) = \sum_y \bar\pi_y \log \frac{\bar\pi_y}{p_y}, \qquad
-        \bar\pi = (1 - w) p + \frac{w}{m} \sum_{i\ unlabeled} \pi_i, \qquad
+    .. math:: \min_p KL(\bar\pi_p || p), \qquad
+        KL(\bar\pi_p || p) = \sum_y \bar\pi_{p,y} \log \frac{\bar\pi_{p,y}}{p_y}, \qquad
+        \bar\pi_p = (1 - w) p + \frac{w}{m} \sum_{i\ unlabeled} \pi_i, \qquad
         w = \frac{n^2}{n^2 + (K / 2)^2}
 
     n is the number m of unlabeled rows in the batch, but a twentieth of those in the data
@@ -51,8 +52,8 @@ def imbalance(logits, codes, shares, n_unlabeled=math.inf):
         Unnormalised log-probabilities of pi.
     codes : Tensor of int64 of shape (n,)
         Class of each row, -1 where it has no label.
-    shares : Tensor of shape (n_classes,)
-        The shares p, positive.
+    shares : Tensor of shape (n_shares, n_classes)
+        The shares p that the classes may have, positive.
     n_unlabeled : int, default=inf
         Number of rows without a label in the data.
 
@@ -66,10 +67,10 @@ def imbalance(logits, codes, shares, n_unlabeled=math.inf):
     shares = shares.to(pi)
     m = unlabeled.sum()
     n = m.clamp(max=n_unlabeled / REPEATED)
-    weight = n**2 / (n**2 + (len(shares) / 2) ** 2)
+    weight = n**2 / (n**2 + (shares.shape[1] / 2) ** 2)
     mean = (1 - weight) * shares + weight * (unlabeled @ pi) / m.clamp(min=1)
     # Clamped for a class that has vanished from a large batch.
-    return (mean * torch.log(mean.clamp(min=1e-12) / shares)).sum()
+    return (mean * torch.log(mean.clamp(min=1e-12) / shares)).sum(dim=1).min()
 
 
 class SSVAELoss(nn.Module):
@@ -96,8 +97,8 @@ class SSVAELoss(nn.Module):
         Weight of the KL divergence.
     consistency : float, default=0
         Weight gamma of the inconsistency and, three times as much, of the imbalance.
-    class_shares : dict of str to ndarray of shape (n_classes,), default=None
-        The shares that the classes of a head should have, for heads that are balanced.
+    class_shares : dict of str to ndarray of shape (n_shares, n_classes), default=None
+        The shares that the classes of a head may have, for heads that are balanced.
     n_unlabeled : dict of str to int, default=None
         Number of rows of the data without a label in a head, for the same heads.
     n_density_classes : tuple of int or None

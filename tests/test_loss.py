@@ -112,22 +112,40 @@ def test_without_a_pi_head_the_loss_is_the_elbo(outputs):
 @pytest.mark.parametrize(
     ("n_unlabeled", "weight"), [(math.inf, 16 / 25), (40, 16 / 25), (20, 4 / 13)]
 )
-def test_imbalance_is_the_divergence_of_the_mean_pi_with_rows_of_the_known_shares(
+def test_imbalance_is_the_divergence_of_the_mean_pi_with_rows_of_the_nearest_shares(
     outputs, n_unlabeled, weight
 ):
     """Against torch.distributions: two unlabeled rows, that of 20 in all count as one."""
     logits, _, _, codes = outputs
-    shares = torch.tensor([0.5, 0.3, 0.2])
+    shares = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6], [0.1, 0.8, 0.1]])
     rows = [torch.softmax(logits["0"][row], 0) for row in (1, 3)]
-    mean = (1 - weight) * shares + weight * (rows[0] + rows[1]) / 2
-    expected = kl_divergence(Categorical(mean), Categorical(shares))
+    divergences = []
+    for of_classes in shares:
+        mean = (1 - weight) * of_classes + weight * (rows[0] + rows[1]) / 2
+        divergences.append(kl_divergence(Categorical(mean), Categorical(of_classes)).item())
+        found = imbalance(logits["0"], codes[:, 0], of_classes[None], n_unlabeled)
+        assert found.item() == pytest.approx(divergences[-1], rel=1e-4)
     found = imbalance(logits["0"], codes[:, 0], shares, n_unlabeled)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert found.item() == pytest.approx(min(divergences), rel=1e-4)
+
+
+def test_shares_that_the_classes_may_have_pull_nowhere():
+    shares = torch.tensor([[0.6, 0.4], [0.5, 0.5], [0.4, 0.6]], dtype=torch.float64)
+    codes = torch.full((60,), -1)
+    for of_classes in shares:
+        logits = of_classes.log().repeat(60, 1).requires_grad_()
+        value = imbalance(logits, codes, shares)
+        value.backward()
+        assert value.item() == pytest.approx(0, abs=1e-7)
+        assert logits.grad.abs().max() < 1e-7
+    logits = torch.tensor([0.8, 0.2]).double().log().repeat(60, 1).requires_grad_()
+    imbalance(logits, codes, shares).backward()
+    assert (logits.grad[:, 0] > 0).all()
 
 
 def test_imbalance_of_labeled_rows_alone_is_zero(outputs):
     logits = outputs[0]["0"].requires_grad_()
-    value = imbalance(logits, torch.zeros(6, dtype=torch.int64), torch.full((3,), 1 / 3))
+    value = imbalance(logits, torch.zeros(6, dtype=torch.int64), torch.full((2, 3), 1 / 3))
     value.backward()
     assert value.item() == pytest.approx(0, abs=1e-7)
     assert torch.equal(logits.grad, torch.zeros(6, 3))
@@ -136,7 +154,7 @@ def test_imbalance_of_labeled_rows_alone_is_zero(outputs):
 def test_consistency_weighs_inconsistency_and_imbalance_per_feature(outputs):
     logits, log_prob, kl, codes = outputs
     inconsistency = torch.arange(6.0)
-    shares = np.array([0.2, 0.3, 0.5])
+    shares = np.array([[0.2, 0.3, 0.5]])
     plain = SSVAELoss(1, 1).terms(logits, log_prob, kl, None, codes)
     terms = SSVAELoss(1, 1, consistency=0.1, class_shares={"0": shares}).terms(
         logits, log_prob, kl, inconsistency, codes
