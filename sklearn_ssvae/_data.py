@@ -46,7 +46,8 @@ N_NEIGHBORS = 5
 MAX_SPREAD_LABELS = 500
 MAX_SPREAD_ROWS = 1500
 
-# So many steps lead from the shares of the labels to those of the rows.
+# So many shares stand for all between those of the labels and those of the rows; odd, since
+# the middle one is named.
 N_SHARES = 11
 
 NOT_BERNOULLI = (
