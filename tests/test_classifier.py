@@ -634,6 +634,21 @@ def test_clear_clusters_tell_the_shares_where_labels_were_picked_evenly(
     np.testing.assert_allclose(papers.class_prior_, 1 / 3)
 
 
+def test_labels_picked_evenly_do_not_make_clusters_equal(make_classifier):
+    """Seven labels of each of three clusters that have 4/5, 4/25 and 1/25 of the rows."""
+    rng = np.random.RandomState(1)
+    y_true = np.repeat([0, 1, 2], [300, 60, 15])
+    X = rng.normal(size=(375, 4)) + 3 * np.eye(3, 4)[y_true]
+    y = np.full(375, -1)
+    for label in range(3):
+        y[np.flatnonzero(y_true == label)[:7]] = label
+    params = {"hidden_layer_sizes": (64,), "max_epochs": 60, "alpha": 3.0}
+    clf = make_classifier(**params).fit(X, y)
+    equal = make_classifier(class_prior=[1 / 3] * 3, **params).fit(X, y)
+    assert clf.score(X, y_true) > 0.9
+    assert clf.score(X, y_true) > equal.score(X, y_true) + 0.1
+
+
 def test_known_shares_of_several_factors_come_in_a_list(blobs, make_classifier):
     X, _, y = blobs
     two = np.column_stack([y, np.where(y < 0, -1, y % 2)])
