@@ -371,9 +371,11 @@ def test_partial_fit_on_chunks_learns_the_classes(blobs, make_classifier):
 
 
 def test_partial_fit_is_one_epoch_from_the_present_weights(blobs, make_classifier):
+    """With the shares of the classes named, for which a chunk is not looked through."""
     X, _, y = blobs
-    one = make_classifier(max_epochs=1, shrinkage=0).fit(X, y)
-    first = make_classifier(max_epochs=7, shrinkage=0).partial_fit(X, y, classes=[0, 1, 2])
+    params = {"class_prior": [1 / 3] * 3, "shrinkage": 0}
+    one = make_classifier(max_epochs=1, **params).fit(X, y)
+    first = make_classifier(max_epochs=7, **params).partial_fit(X, y, classes=[0, 1, 2])
     assert np.array_equal(one.predict_proba(X), first.predict_proba(X))
 
 
