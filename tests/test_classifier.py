@@ -599,13 +599,19 @@ def test_the_shares_of_the_classes_are_those_of_all_labels_so_far(blobs, make_cl
         np.testing.assert_allclose(shares, [counts / counts.sum()])
 
 
+def pick_labels(y, n_each):
+    """Keep the first labels of each class, equally many."""
+    y_partly = np.full(len(y), -1)
+    for label in np.unique(y):
+        y_partly[np.flatnonzero(y == label)[:n_each]] = label
+    return y_partly
+
+
 def test_known_shares_of_the_classes_correct_labels_picked_evenly(make_classifier):
     rng = np.random.RandomState(0)
     y_true = (np.arange(600) % 10 == 0).astype(int)
     X = 1.5 * y_true[:, None] + rng.normal(size=(600, 2))
-    y = np.full(600, -1)
-    for label in (0, 1):
-        y[np.flatnonzero(y_true == label)[:10]] = label
+    y = pick_labels(y_true, 10)
     params = {"hidden_layer_sizes": (64,), "max_epochs": 60, "alpha": 1.0}
     by_labels = make_classifier(**params).fit(X, y)
     known = make_classifier(class_prior=[0.9, 0.1], **params).fit(X, y)
@@ -622,9 +628,7 @@ def test_clear_clusters_tell_the_shares_where_labels_were_picked_evenly(
     X, y_true, _ = blobs
     keep = (y_true != 2) | (np.cumsum(y_true == 2) <= 20)
     X, y_true = X[keep], y_true[keep]
-    y = np.full(len(X), -1)
-    for label in range(3):
-        y[np.flatnonzero(y_true == label)[:10]] = label
+    y = pick_labels(y_true, 10)
     clf = make_classifier(max_epochs=10).fit(X, y)
     shares = np.bincount(y_true[y < 0]) / np.count_nonzero(y < 0)
     assert shares[2] < 0.06
@@ -632,6 +636,7 @@ def test_clear_clusters_tell_the_shares_where_labels_were_picked_evenly(
     for found, v in ((possible[0], 0), (clf.class_prior_, 15 / 33), (possible[-1], 30 / 33)):
         expected = shares**v
         np.testing.assert_allclose(found, expected / expected.sum(), atol=0.02)
+    assert np.array_equal(possible[len(possible) // 2], clf.class_prior_)
     papers = make_classifier(consistency=0, max_epochs=10).fit(X, y)
     np.testing.assert_allclose(papers.class_prior_, 1 / 3)
 
@@ -641,9 +646,7 @@ def test_labels_picked_evenly_do_not_make_clusters_equal(make_classifier):
     rng = np.random.RandomState(1)
     y_true = np.repeat([0, 1, 2], [300, 60, 15])
     X = rng.normal(size=(375, 4)) + 3 * np.eye(3, 4)[y_true]
-    y = np.full(375, -1)
-    for label in range(3):
-        y[np.flatnonzero(y_true == label)[:7]] = label
+    y = pick_labels(y_true, 7)
     params = {"hidden_layer_sizes": (64,), "max_epochs": 60, "alpha": 3.0}
     clf = make_classifier(**params).fit(X, y)
     equal = make_classifier(class_prior=[1 / 3] * 3, **params).fit(X, y)
