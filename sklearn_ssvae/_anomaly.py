@@ -223,6 +223,8 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         Step size of the optimizer.
     decay_after : "auto", int or None, default=None
         Number of batches after which the step size falls, see `SSVAEClassifier`.
+    kl_warmup : "auto", int or None, default="auto"
+        Number of batches over which `beta` rises from 0, see `SSVAEClassifier`.
     optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"
         "rmsprop" is the paper's: smoothing 0.9, no momentum. A subclass of
         ``torch.optim.Optimizer`` works as well; its options go into `net_params` as
@@ -358,6 +360,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
         batch_size="auto",
         learning_rate=1e-3,
         decay_after=None,
+        kl_warmup="auto",
         optimizer="adam",
         average=False,
         early_stopping=False,
@@ -389,6 +392,7 @@ class SSVAEAnomalyDetector(OutlierMixin, BaseSSVAE):
             batch_size=batch_size,
             learning_rate=learning_rate,
             decay_after=decay_after,
+            kl_warmup=kl_warmup,
             optimizer=optimizer,
             average=average,
             early_stopping=early_stopping,

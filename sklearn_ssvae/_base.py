@@ -44,6 +44,7 @@ from ._defaults import (
     decoder_label_for,
     epochs_for,
     is_recurrent,
+    kl_warmup_for,
     labeled_fraction_for,
     learning_rate_for,
     prior_for,
@@ -193,6 +194,11 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             StrOptions({"auto"}),
             None,
         ],
+        "kl_warmup": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
         "optimizer": [StrOptions(set(OPTIMIZERS)), type],
         "average": ["boolean"],
         "early_stopping": ["boolean"],
@@ -228,6 +234,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         batch_size,
         learning_rate,
         decay_after,
+        kl_warmup,
         optimizer,
         average,
         early_stopping,
@@ -258,6 +265,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.decay_after = decay_after
+        self.kl_warmup = kl_warmup
         self.optimizer = optimizer
         self.average = average
         self.early_stopping = early_stopping
@@ -355,6 +363,12 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             return None
         return unless_auto(net.decay_after, decay_after_for, net.module_, n_batches, width)
 
+    def _choose_kl_warmup(self, net, n_batches, start):
+        trained = start is not None and not net.n_batches
+        if net.kl_warmup == "auto" and trained:  # they are not to forget their prior
+            return None
+        return unless_auto(net.kl_warmup, kl_warmup_for, net.module_, n_batches)
+
     def _architecture_for(self, row_shape, likelihood, prior, heads):
         """Return the arguments of `SSVAE` that the parameters and the data ask for."""
         if isinstance(self.network, tuple) and not (
@@ -436,6 +450,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "augmentation": unless_auto(self.augmentation, augmentation_for, module),
             "average": self.average and valid is None,
             "decay_after": self.decay_after,
+            "kl_warmup": self.kl_warmup,
             "precision": self.precision,
             "criterion__alpha": unless_auto(
                 self.alpha, alpha_for, module.n_features, labels_per_class
@@ -577,6 +592,7 @@ class BaseSSVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         n_batches, width = net.n_batches_of(train), max(architecture["hidden_layer_sizes"])
         net.max_epochs = epochs or self._choose_max_epochs(net, n_batches)
         net.decay_after = self._choose_decay_after(net, n_batches, width, epochs is not None)
+        net.kl_warmup = self._choose_kl_warmup(net, n_batches, start)
         with thread_limit(module), repeatable:
             net.partial_fit(train)
         if epochs is None and not self.warm_start:

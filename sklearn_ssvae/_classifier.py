@@ -198,6 +198,12 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         hidden layer has less than 512 units; with the network "recurrent" it is 1,000
         batches in 10 to 300 epochs. None keeps the step size, as "auto" does in
         `partial_fit`, with ``alpha=inf`` and with an `LRScheduler` among the `callbacks`.
+    kl_warmup : "auto", int or None, default="auto"
+        Number of batches over which `beta` rises from 0 in even steps, so that labels and
+        reconstruction place the rows before their nearness to a class counts. None starts
+        with all of it. "auto" is 500 batches, but an epoch at least and 6.5 at most, with
+        the class-conditional prior; None with the normal one, and where trained weights
+        are the start. The ``loss`` of `history_` has `beta` as it was.
     optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"
         "rmsprop" is the paper's: smoothing 0.9, no momentum. A subclass of
         ``torch.optim.Optimizer`` works as well; its options go into `net_params` as
@@ -348,6 +354,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
         batch_size="auto",
         learning_rate="auto",
         decay_after="auto",
+        kl_warmup="auto",
         optimizer="adam",
         average=True,
         early_stopping=False,
@@ -379,6 +386,7 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
             batch_size=batch_size,
             learning_rate=learning_rate,
             decay_after=decay_after,
+            kl_warmup=kl_warmup,
             optimizer=optimizer,
             average=average,
             early_stopping=early_stopping,

@@ -50,6 +50,11 @@ DECAY_BATCHES = 1000
 DECAY_EPOCHS = (2, 13)
 DECAY_WIDTH = 512
 
+# Under a prior that knows the classes, the weight of the KL divergence rises for so much of
+# the time before the decay of a wide network: with all of it at once, what an untrained
+# encoder makes of the rows would decide their classes.
+KL_WARMUP_SHARE = 0.5
+
 # Fewest and most epochs in which a recurrent network makes its batches, and those before the
 # decay: few series make one or two an epoch.
 RECURRENT_EPOCHS = (10, 300)
@@ -71,10 +76,13 @@ def alpha_for(n_features, labels_per_class):
     return max(MIN_ALPHA, float(np.clip(nats, MIN_LABEL_NATS, MAX_LABEL_NATS)) / n_features)
 
 
+def _knows_classes(module):
+    return isinstance(module.prior, PRIORS["class_conditional"])
+
+
 def beta_for(module):
     """Choose the weight of the KL divergence."""
-    knows_classes = isinstance(module.prior, PRIORS["class_conditional"])
-    return BETA_CLASS_CONDITIONAL if knows_classes else BETA
+    return BETA_CLASS_CONDITIONAL if _knows_classes(module) else BETA
 
 
 def prior_for(n_samples, network, clustered):
@@ -198,3 +206,18 @@ def decay_after_for(module, n_batches, width):
     if is_recurrent(module):
         bounds, slowness = RECURRENT_EPOCHS, 1.0
     return math.ceil(n_batches * epochs_for(DECAY_BATCHES, n_batches, bounds) * slowness)
+
+
+def kl_warmup_for(module, n_batches):
+    """Choose the number of batches over which the weight of the KL divergence rises.
+
+    Parameters
+    ----------
+    module : SSVAE
+        The module to train.
+    n_batches : int
+        Batches of an epoch.
+    """
+    if not _knows_classes(module):
+        return None
+    return math.ceil(KL_WARMUP_SHARE * decay_after_for(module, n_batches, DECAY_WIDTH))

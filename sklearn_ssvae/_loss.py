@@ -134,7 +134,7 @@ class SSVAELoss(nn.Module):
         total = weights.sum().clamp(min=1)
         return [(weights * value).sum() / total for value in values]
 
-    def terms(self, logits, log_prob, kl, inconsistency, codes):
+    def terms(self, logits, log_prob, kl, inconsistency, codes, kl_share=1.0):
         """Compute the terms of the loss, each averaged over the batch.
 
         Parameters
@@ -150,6 +150,8 @@ class SSVAELoss(nn.Module):
             held-out rows.
         codes : Tensor of int64 of shape (n, n_heads)
             Class of each row in each head, -1 where it has no label.
+        kl_share : float, default=1.0
+            Share of `beta` that counts, in [0, 1]; less than 1 while a training warms up.
 
         Returns
         -------
@@ -163,7 +165,7 @@ class SSVAELoss(nn.Module):
             terms["log_prob"], terms["kl_divergence"] = self._density_means(
                 [log_prob.sum(dim=1), kl], codes
             )
-            elbo = terms["log_prob"] - self.beta * terms["kl_divergence"]
+            elbo = terms["log_prob"] - kl_share * self.beta * terms["kl_divergence"]
             loss = -elbo / log_prob.shape[1]
         if logits:
             heads = [

@@ -335,6 +335,9 @@ class SSVAENet(NeuralNet):
         are part of `training_state`.
     decay_after : int, default=None
         After how many batches the step size falls; None keeps it.
+    kl_warmup : int, default=None
+        Over how many batches the weight of the KL divergence rises from 0 in even steps;
+        None has it as it is from the first on.
     precision : str, default="float32"
         One of `PRECISIONS`: what the layers compute in while they are trained.
     **kwargs
@@ -349,6 +352,7 @@ class SSVAENet(NeuralNet):
         augmentation=None,
         average=False,
         decay_after=None,
+        kl_warmup=None,
         precision="float32",
         **kwargs,
     ):
@@ -359,6 +363,7 @@ class SSVAENet(NeuralNet):
         self.augmentation = augmentation
         self.average = average
         self.decay_after = decay_after
+        self.kl_warmup = kl_warmup
         self.precision = precision
         self.n_batches = 0
         self.epoch_terms = []
@@ -460,6 +465,11 @@ class SSVAENet(NeuralNet):
                 {f"{prefix}_{name}": value for name, value in means.items()}
             )
 
+    @property
+    def kl_share(self):
+        """Share of the weight of the KL divergence that the batch in training has."""
+        return min(1.0, self.n_batches / self.kl_warmup) if self.kl_warmup else 1.0
+
     def _terms(self, batch, generator):
         x, codes = batch
         training = self.module_.training
@@ -467,7 +477,7 @@ class SSVAENet(NeuralNet):
         outputs = self.module_(
             x, generator, codes if training else None, perturb, self.augmentation
         )
-        terms = self.criterion_.terms(*outputs, codes)
+        terms = self.criterion_.terms(*outputs, codes, self.kl_share if training else 1.0)
         values = torch.stack([value.detach() for value in terms.values()]).tolist()
         return outputs, terms["loss"], dict(zip(terms, values))
 

@@ -4,6 +4,7 @@ _COMMON = {
     "optimizer": "rmsprop",
     "average": False,
     "decay_after": None,
+    "kl_warmup": None,
     "labeled_fraction": 0.5,
     "prior": "normal",
     "decoder_label": "predicted",

@@ -96,8 +96,13 @@ class ClassConditional(nn.Module):
     def __init__(self, latent_dim, n_classes):
         super().__init__()
         heads = {name: n for name, n in n_classes.items() if n}
+        # All as far from zero, where an untrained encoder has the rows, or else the nearest
+        # one would draw them all.
         self.means = nn.ParameterDict(
-            {name: torch.randn(n, latent_dim) for name, n in heads.items()}
+            {
+                name: math.sqrt(latent_dim) * F.normalize(torch.randn(n, latent_dim))
+                for name, n in heads.items()
+            }
         )
         self.log_vars = nn.ParameterDict(
             {name: torch.zeros(n, latent_dim) for name, n in heads.items()}

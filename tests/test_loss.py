@@ -49,6 +49,8 @@ def test_the_loss_is_the_formula_row_by_row(outputs, alpha, beta):
     assert terms["log_prob"].item() == pytest.approx(log_prob.sum(1).mean().item())
     assert terms["kl_divergence"].item() == pytest.approx(kl.mean().item())
     assert SSVAELoss(alpha, beta)(logits, log_prob, kl, None, codes) == terms["loss"]
+    of_half = SSVAELoss(alpha, beta / 2).terms(logits, log_prob, kl, None, codes)
+    assert of_half == SSVAELoss(alpha, beta).terms(logits, log_prob, kl, None, codes, 0.5)
 
 
 def test_known_anomalies_stay_out_of_the_density(outputs):

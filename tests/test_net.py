@@ -173,6 +173,57 @@ def test_two_schedules_of_the_step_size_are_refused(blobs, make_classifier):
         make_classifier(decay_after=3, callbacks=[schedule]).fit(X, y)
 
 
+def test_the_divergence_gains_its_weight_in_even_steps(blobs, make_classifier):
+    """One batch an epoch; the loss of each is the formula with the weight that it has."""
+    X, _, y = blobs
+    params = {"batch_size": 400, "beta": 2.0, "consistency": 0, "early_stopping": True}
+    clf = make_classifier(kl_warmup=4, warm_start=True, **params).fit(X, y)
+    clf.fit(X, y)
+    terms = {name: values.astype(float) for name, values in clf.history_.items()}
+    for share, prefix in [(np.minimum(np.arange(1, 11) / 4, 1), ""), (1, "valid_")]:
+        elbo = terms[f"{prefix}log_prob"] - share * 2 * terms[f"{prefix}kl_divergence"]
+        loss = -elbo / 5 + clf.alpha_ * terms[f"{prefix}cross_entropy"]
+        np.testing.assert_allclose(terms[f"{prefix}loss"], loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("params", "n_epochs"),
+    [
+        ({"batch_size": 64}, 6.5),
+        ({"batch_size": 64, "hidden_layer_sizes": (16,)}, 6.5),
+        ({"batch_size": 1}, 1),
+        ({"batch_size": 64, "decay_after": None}, 6.5),
+        ({"batch_size": 64, "prior": "normal"}, None),
+        ({"batch_size": 64, "alpha": np.inf}, None),
+        ({"batch_size": 64, "kl_warmup": None}, None),
+    ],
+)
+def test_the_divergence_gains_its_weight_by_default_under_a_prior_of_classes(
+    params, n_epochs, make_classifier
+):
+    X = np.random.RandomState(0).normal(size=(600, 2))
+    y = np.where(np.arange(600) < 30, np.arange(600) % 2, -1)
+    params = {"prior": "class_conditional", "consistency": 0, **params}
+    clf = make_classifier(max_epochs=1, warm_start=True, **params).fit(X, y)
+    wanted = None if n_epochs is None else np.ceil(n_epochs * clf.net_.n_batches)
+    assert clf.net_.kl_warmup == wanted
+
+
+def test_trained_weights_have_all_of_the_divergence(blobs, make_classifier):
+    X, _, y = blobs
+    trained = make_classifier(prior="class_conditional").fit(X, y)
+    assert trained.net_.kl_warmup
+    assert make_classifier().fit(X, y, init_model=trained).net_.kl_warmup is None
+    assert trained.set_params(warm_start=True).fit(X, y).net_.kl_warmup is None
+
+
+def test_the_divergence_gains_its_weight_over_the_first_chunks(blobs, make_classifier):
+    X, _, y = blobs
+    clf = make_classifier(batch_size=300, prior="class_conditional")
+    shares = [clf.partial_fit(X, y, classes=[0, 1, 2]).net_.kl_share * 6.5 for _ in range(8)]
+    assert shares == pytest.approx([1, 2, 3, 4, 5, 6, 6.5, 6.5], rel=0.1)
+
+
 @pytest.mark.parametrize(
     "callback", [_StopAtEpoch(3), EarlyStopping("train_loss", threshold=10, patience=2)]
 )
@@ -358,7 +409,8 @@ def test_early_stopping_keeps_its_best_epoch_and_no_average(blobs, make_classifi
 
 def test_history_has_every_term_of_every_epoch_and_their_sum(blobs, make_classifier):
     X, _, y = blobs
-    clf = make_classifier(max_epochs=4, alpha=2.0, beta=0.5, consistency=3.0).fit(X, y)
+    params = {"alpha": 2.0, "beta": 0.5, "consistency": 3.0, "kl_warmup": None}
+    clf = make_classifier(max_epochs=4, **params).fit(X, y)
     history = clf.history_
     assert set(history) == {
         "loss",

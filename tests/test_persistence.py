@@ -96,8 +96,8 @@ def test_steps_with_loading_are_one_long_training_while_the_step_size_falls(
     blobs, make_classifier
 ):
     X, _, y = blobs
-    long = make_classifier(max_epochs=6, decay_after=3).fit(X, y)
-    steps = make_classifier(max_epochs=2, decay_after=3, warm_start=True)
+    long = make_classifier(max_epochs=6, decay_after=3, kl_warmup=20).fit(X, y)
+    steps = make_classifier(max_epochs=2, decay_after=3, kl_warmup=20, warm_start=True)
     for _ in range(3):
         steps = _reload(steps.fit(X, y))
     assert np.array_equal(steps.predict_proba(X), long.predict_proba(X))

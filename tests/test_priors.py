@@ -29,6 +29,12 @@ def _class_conditional(latent_dim, n_classes, seed=0):
     return prior.requires_grad_(False)
 
 
+def test_untrained_means_are_all_as_far_from_zero():
+    prior = ClassConditional(9, {"0": 4, "1": 2})
+    for means in prior.means.values():
+        torch.testing.assert_close(means.norm(dim=1), torch.full((len(means),), 3.0))
+
+
 def _normal(mean, log_var):
     return distributions.Normal(mean, torch.exp(0.5 * log_var))
 
