@@ -201,9 +201,10 @@ class SSVAEClassifier(ClassifierMixin, BaseSSVAE):
     kl_warmup : "auto", int or None, default="auto"
         Number of batches over which `beta` rises from 0 in even steps, so that labels and
         reconstruction place the rows before their nearness to a class counts. None starts
-        with all of it. "auto" is 500 batches, but an epoch at least and 6.5 at most, with
-        the class-conditional prior; None with the normal one, and where trained weights
-        are the start. The ``loss`` of `history_` has `beta` as it was.
+        with all of it. "auto" is 500 batches, but an epoch at least and 6.5 at most (5 and
+        150 with the network "recurrent"), with the class-conditional prior; None with the
+        normal one, and where trained weights are the start. The ``loss`` of `history_` has
+        `beta` as it was.
     optimizer : {"adam", "adamw", "rmsprop"} or Optimizer class, default="adam"
         "rmsprop" is the paper's: smoothing 0.9, no momentum. A subclass of
         ``torch.optim.Optimizer`` works as well; its options go into `net_params` as

@@ -209,15 +209,7 @@ def decay_after_for(module, n_batches, width):
 
 
 def kl_warmup_for(module, n_batches):
-    """Choose the number of batches over which the weight of the KL divergence rises.
-
-    Parameters
-    ----------
-    module : SSVAE
-        The module to train.
-    n_batches : int
-        Batches of an epoch.
-    """
+    """Choose over how many batches, n_batches an epoch, the KL divergence gains weight."""
     if not _knows_classes(module):
         return None
     return math.ceil(KL_WARMUP_SHARE * decay_after_for(module, n_batches, DECAY_WIDTH))
