@@ -3,6 +3,7 @@
 import csv
 import importlib
 import math
+import shutil
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -11,12 +12,18 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from sklearn_ssvae import SSVAEClassifier
+from sklearn_ssvae import SSVAEAnomalyDetector, SSVAEClassifier
 
 FOLDER = Path(__file__).parent.parent / "examples" / "paper"
 SCRIPTS = sorted(
     path.stem for path in FOLDER.glob("*.py") if "def main():" in path.read_text()
 )
+RESULTS = FOLDER / "results"
+COMMANDS = [
+    line.split("examples/paper/")[1]
+    for line in (RESULTS / "README.md").read_text().splitlines()
+    if line.startswith("    python examples/paper/") and "figure_" not in line
+]
 CELLS = [
     {"seed": seed, "model": model, "labels": 100, "settings": {"alpha": 1.0, "hidden": (8, 8)}}
     for seed in range(2)
@@ -459,3 +466,24 @@ def test_a_script_says_what_it_does(name, monkeypatch, capsys):
         importlib.import_module(name).main()
     assert end.value.code == 0
     assert f"python examples/paper/{name}.py" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_results_prints_their_table_from_what_is_finished(
+    command, monkeypatch, tmp_path, capsys
+):
+    def fit(self, *args, **kwargs):
+        pytest.fail(f"{command} trains {self} again")
+
+    for estimator in (SSVAEClassifier, SSVAEAnomalyDetector):
+        monkeypatch.setattr(estimator, "fit", fit)
+    pairs = np.empty((48_600, 1)), None, None, "rendered"
+    table_12 = importlib.import_module("table_12")
+    monkeypatch.setattr(table_12, "small_norb", lambda folder, whole: pairs)
+    out = shutil.copytree(RESULTS, tmp_path / "results")
+    name, *argv = command.replace("FOLDER", str(tmp_path)).split()
+    monkeypatch.setattr(sys, "argv", [name, *argv, "--out", str(out)])
+    importlib.import_module(name.removesuffix(".py")).main()
+    printed = [line for line in capsys.readouterr().out.splitlines() if line[:1] == "|"]
+    assert len(printed) > 2
+    assert set(printed) <= set((RESULTS / "README.md").read_text().splitlines())

@@ -48,7 +48,7 @@ OPTIONS = ("alpha", "beta", "batch_size", "labeled_fraction", "decoder_label", "
 # Parameters that no term of the loss reads: they do not tell cells apart.
 UNUSED = {
     "SS": (),
-    "ES": ("beta", "labeled_fraction", "prior", "decoder_label", "consistency"),
+    "ES": ("beta", "kl_warmup", "labeled_fraction", "prior", "decoder_label", "consistency"),
     "EU": ("alpha", "labeled_fraction", "decoder_label", "consistency"),
 }
 
