@@ -11,7 +11,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.datasets import make_moons
 from sklearn.inspection import DecisionBoundaryDisplay
 from sklearn.semi_supervised import LabelSpreading
@@ -21,9 +20,9 @@ from sklearn_ssvae import SSVAEClassifier
 N_ROWS = 600
 N_LABELS = 3  # of each class
 MODELS = {
-    "encoder alone (alpha=inf)": SSVAEClassifier(alpha=np.inf),
-    "LabelSpreading": LabelSpreading(),
-    "SSVAEClassifier": SSVAEClassifier(),
+    "encoder alone (alpha=inf)": lambda seed: SSVAEClassifier(alpha=np.inf, random_state=seed),
+    "LabelSpreading": lambda seed: LabelSpreading(),
+    "SSVAEClassifier": lambda seed: SSVAEClassifier(random_state=seed),
 }
 
 
@@ -37,21 +36,13 @@ def load(seed):
     return X, y, y_partly
 
 
-def fit(model, X, y_partly, seed):
-    """Fit a copy of a classifier."""
-    fitted = clone(model)
-    if isinstance(model, SSVAEClassifier):
-        fitted.set_params(random_state=seed)
-    return fitted.fit(X, y_partly)
-
-
-def draw(models, X, y_partly, accuracies, path):
+def draw(models, X, y, y_partly, path):
     """Draw the probability of a class over the plane, a panel for each classifier."""
     import matplotlib.pyplot as plt
 
     labeled = y_partly >= 0
     figure, axes = plt.subplots(1, len(models), figsize=(10.5, 3.1), layout="constrained")
-    for ax, (name, model), accuracy in zip(axes, models.items(), accuracies):
+    for ax, (name, model) in zip(axes, models.items()):
         surface = DecisionBoundaryDisplay.from_estimator(
             model,
             X,
@@ -70,7 +61,7 @@ def draw(models, X, y_partly, accuracies, path):
             ax.scatter(
                 *X[y_partly == label].T, s=150, color=color, edgecolors="black", zorder=2
             )
-        ax.set(title=f"{name}\n{accuracy:.0%} right", xticks=[], yticks=[])
+        ax.set(title=f"{name}\n{model.score(X, y):.0%} right", xticks=[], yticks=[])
     bar = figure.colorbar(surface, ax=axes, ticks=[0, 0.5, 1], pad=0.01)
     bar.set_label("probability of the purple class")
     figure.savefig(path, dpi=120)
@@ -83,16 +74,15 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("out"))
     args = parser.parse_args()
 
-    figures = []
+    drawn = {}
     print(f"{'model':<26} right of {N_ROWS} rows, seeds 0 to {args.seeds - 1}")
-    for name, model in MODELS.items():
+    for name, make in MODELS.items():
         accuracies = []
         for seed in range(args.seeds):
             X, y, y_partly = load(seed)
-            fitted = fit(model, X, y_partly, seed)
-            accuracies.append(fitted.score(X, y))
-            if seed == 0:
-                figures.append((name, fitted, accuracies[0]))
+            model = make(seed).fit(X, y_partly)
+            drawn.setdefault(name, model)
+            accuracies.append(model.score(X, y))
         print(f"{name:<26}", *(f"{value:.3f}" for value in accuracies), flush=True)
 
     try:
@@ -102,9 +92,7 @@ def main():
         return
     mpl.use("Agg")
     args.out.mkdir(parents=True, exist_ok=True)
-    X, _, y_partly = load(0)
-    names, models, accuracies = zip(*figures)
-    draw(dict(zip(names, models)), X, y_partly, accuracies, args.out / "two_moons.png")
+    draw(drawn, *load(0), args.out / "two_moons.png")
     print(f"\nPicture of the probabilities: {args.out}/two_moons.png")
 
 
